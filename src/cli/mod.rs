@@ -1,0 +1,54 @@
+//! The command line: one file a command; this one holds the grammar and the exit codes.
+//!
+//! It prints for people (or `--json`), and leaves all work to the library.
+//! Invariant: exit codes are 0 done, 1 the work failed, 2 wrong usage, 75 try later,
+//! 78 configuration.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Done.
+pub const EXIT_OK: u8 = 0;
+/// The work failed.
+pub const EXIT_FAILED: u8 = 1;
+/// The provider was unavailable, try later (`EX_TEMPFAIL`, sysexits.h).
+pub const EXIT_TRY_LATER: u8 = 75;
+/// Configuration (`EX_CONFIG`, sysexits.h).
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Reviews images on a schedule and makes sure somebody hears about it when that does not happen.
+#[derive(Debug, Parser)]
+#[command(name = "lookout", version, about, propagate_version = true)]
+pub struct Cli {
+    /// Configuration file; schedules/, alerts/ and .env stand beside it
+    #[arg(short, long, global = true, env = "LOOKOUT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {}
+
+/// Parses the arguments and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    crate::http::install_crypto_provider();
+    let _cli = Cli::parse();
+    ExitCode::from(EXIT_OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,95 @@
+//! The one HTTP client: TLS provider, user agent, and errors that do not leak addresses.
+//!
+//! Who calls what, how often and how long is the callers' business.
+//! Invariant: an error text made here holds no URL (`reqwest` prints it with its secrets).
+
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+
+/// How we introduce ourselves. Supabase refuses secret keys from browser-like agents.
+pub const USER_AGENT: &str = concat!("lookout/", env!("CARGO_PKG_VERSION"));
+
+/// Must run before the first client is built: `main` and each test that makes a client call it.
+/// Calling it again does nothing.
+pub fn install_crypto_provider() {
+    // `Err` means that a provider is installed already, which is what we want.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A client that follows no redirects: every address we call is configured, so a redirect is
+/// an answer to look at, not to obey. `connect_timeout` bounds TCP and TLS; the time of a whole
+/// call is set at each request. Proxies come from the environment (`HTTPS_PROXY`), which
+/// `reqwest` reads.
+///
+/// # Errors
+/// When no TLS roots can be loaded or the resolver can't be set up.
+pub fn client(connect_timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    install_crypto_provider();
+    reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(connect_timeout)
+        .redirect(Policy::none())
+        // A pooled connection that a firewall forgot costs the next call its whole timeout.
+        .pool_idle_timeout(Duration::from_secs(60))
+        .tcp_keepalive(Duration::from_secs(30))
+        .build()
+}
+
+/// How a call failed before there was an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection: refused, no route, name not found, TLS handshake cut.
+    Unreachable,
+    /// Connected, but the answer did not come in time.
+    TimedOut,
+    /// The answer broke off or made no sense.
+    Broken,
+}
+
+/// Tells the failures apart. Never call this a 503: a local network error is not the provider's.
+#[must_use]
+pub fn failure(error: &reqwest::Error) -> Failure {
+    if error.is_connect() {
+        Failure::Unreachable
+    } else if error.is_timeout() {
+        Failure::TimedOut
+    } else {
+        Failure::Broken
+    }
+}
+
+/// The error and its causes on one line, without the URL.
+#[must_use]
+pub fn describe(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refused_connection_is_unreachable_and_its_text_holds_no_address() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let client = client(Duration::from_secs(1)).unwrap();
+        let error = client.get(format!("http://{address}/hidden-token")).send().await.unwrap_err();
+        assert_eq!(failure(&error), Failure::Unreachable);
+        let text = describe(error);
+        assert!(!text.contains("hidden-token"), "{text}");
+        assert!(text.contains("refused"), "{text}");
+    }
+}

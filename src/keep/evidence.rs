@@ -1,0 +1,306 @@
+//! The files of a run's directory, both ends: what the keeper is told and what it saw.
+//!
+//! `order.json` is written once by the daemon before the keeper starts. `evidence.jsonl` is
+//! appended by the keeper alone, one JSON object a line, fsynced; the daemon reads it from an
+//! offset and may be gone for hours in between. `log.head` and `log.tail` hold the output.
+//! Invariant: entries are never changed, and after [`Event::Ended`] nothing follows.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// What the keeper is told. Holds no secret: `${NAME}` is resolved by the keeper from its own
+/// environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// `LOOKOUT_RUN_ID`.
+    pub run: String,
+    /// `LOOKOUT_SCHEDULE`.
+    pub schedule: String,
+    /// The slot's instant.
+    pub due_at: DateTime<Utc>,
+    /// What to do.
+    pub work: Work,
+    /// From the job's start to wind-down, on the boot clock.
+    pub time_box: Duration,
+    /// From wind-down to SIGTERM of the tree.
+    pub signal_grace: Duration,
+    /// From SIGTERM to SIGKILL.
+    pub kill_grace: Duration,
+    /// Stop the tree when there was no activity for so long; `None`: the keeper only reports.
+    pub stop_when_stalled: Option<Stall>,
+    /// What the completion looks like.
+    pub signal: Signal,
+    /// Texts to look for.
+    pub patterns: Vec<Pattern>,
+    /// Bytes of output kept from the beginning.
+    pub log_head_bytes: u64,
+    /// Bytes of output kept from the end.
+    pub log_tail_bytes: u64,
+}
+
+/// When the keeper itself stops a stalled job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stall {
+    /// No activity for so long.
+    pub after: Duration,
+    /// Only progress counts, not output.
+    pub on_progress: bool,
+}
+
+/// What the completion looks like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Signal {
+    /// These bytes anywhere in one stream (or body).
+    Text(String),
+    /// A line that is a JSON object with this `message` and `run` equal to the order's run.
+    Review {
+        /// The `message`.
+        message: String,
+    },
+}
+
+/// A text that means something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pattern {
+    /// Literal text; exactly one of `text` and `regex` is set.
+    pub text: Option<String>,
+    /// Regular expression on a line's bytes.
+    pub regex: Option<String>,
+    /// Incident kind, or `failure`.
+    pub kind: String,
+    /// How often before it counts.
+    pub count: u32,
+    /// Within how long; `None`: within the run.
+    pub within: Option<Duration>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Work {
+    /// Start a process in its own group.
+    Command {
+        /// Program and arguments.
+        argv: Vec<String>,
+        /// Working directory.
+        cwd: PathBuf,
+        /// Added to the keeper's own environment; values may hold `${NAME}`.
+        env: BTreeMap<String, String>,
+        /// Sent to the main process at the box's end.
+        stop_signal: String,
+        /// Unix user.
+        user: Option<String>,
+    },
+    /// Call an endpoint.
+    Http {
+        /// Verb.
+        method: String,
+        /// May hold `${NAME}`.
+        url: String,
+        /// Values may hold `${NAME}`.
+        headers: BTreeMap<String, String>,
+        /// Sent as it is.
+        body: Option<String>,
+        /// Until the box is full.
+        repeat: bool,
+        /// "Nothing to do".
+        idle: Option<String>,
+        /// Pause after idle.
+        idle_pause: Duration,
+        /// Longest call.
+        call_timeout: Duration,
+        /// Most bytes of a body.
+        max_body: u64,
+    },
+}
+
+/// One line of the evidence file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Wall time, for people.
+    pub at: DateTime<Utc>,
+    /// Boot time in milliseconds, for durations within one boot.
+    pub boot_ms: u64,
+    /// What was seen.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// A process that can be recognised again after pid reuse and reboots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    /// Process id.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`, clock ticks since boot.
+    pub start_ticks: u64,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+}
+
+/// Which stream a byte came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// The body of an HTTP answer.
+    Body,
+}
+
+/// Why the keeper stopped the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// Box and grace were over.
+    TimedOut,
+    /// No activity, and the schedule says stop.
+    Stalled,
+    /// A person asked (`lookout run stop`), or `overlap = "replace"`.
+    Asked,
+}
+
+/// What the keeper saw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+pub enum Event {
+    /// The keeper is up; the first entry.
+    KeeperStarted {
+        /// Who writes this file.
+        keeper: ProcessIdentity,
+    },
+    /// The job runs (for HTTP: the first call is about to be made). The box counts from here.
+    JobStarted {
+        /// The main process; `None` for HTTP.
+        job: Option<ProcessIdentity>,
+        /// When the box ends, wall time as planned.
+        box_ends_at: DateTime<Utc>,
+        /// When the grace ends.
+        grace_ends_at: DateTime<Utc>,
+    },
+    /// It could not be started at all (no such file, no permission, no process).
+    CouldNotStart {
+        /// What failed, with what, redacted.
+        error: String,
+    },
+    /// There was output since the last entry of this kind; written at most once a second
+    /// unless there is none.
+    Activity {
+        /// Bytes of both streams so far.
+        bytes: u64,
+    },
+    /// `::lookout::progress`, at most one a second and always the last.
+    Progress {
+        /// Done so far in this run.
+        done: u64,
+        /// Of how many, if known.
+        total: Option<u64>,
+        /// Of what.
+        unit: String,
+    },
+    /// `::lookout::problem`, or a pattern that reached its count.
+    Problem {
+        /// Incident kind or `failure`.
+        kind: String,
+        /// Who.
+        provider: Option<String>,
+        /// HTTP status, if it was one.
+        status: Option<u16>,
+        /// Faults so far.
+        count: u64,
+        /// Calls so far, if known.
+        calls: Option<u64>,
+        /// One line for people, redacted.
+        detail: String,
+    },
+    /// `::lookout::recovered`.
+    Recovered {
+        /// Incident kind.
+        kind: String,
+    },
+    /// `::lookout::totals`; cumulative, the last one counts. Keys as printed.
+    Totals {
+        /// Whole numbers, by name (`succeeded`, `errored`, `blocked`, `returned`, `remaining`, …).
+        counts: BTreeMap<String, u64>,
+        /// US dollars, if known.
+        usd: Option<f64>,
+    },
+    /// `::lookout::note`.
+    Note {
+        /// One line, redacted.
+        text: String,
+    },
+    /// The completion text was seen; only the first time.
+    Signal {
+        /// Where.
+        stream: Stream,
+        /// Bytes before its first byte in that stream.
+        offset: u64,
+    },
+    /// One HTTP call ended.
+    Call {
+        /// Status, if there was an answer.
+        status: Option<u16>,
+        /// How long it took.
+        millis: u64,
+        /// What it brought.
+        outcome: CallOutcome,
+        /// One line for people, redacted.
+        detail: String,
+    },
+    /// The box is full: the job was told to wind down.
+    BoxEnded,
+    /// SIGTERM to the tree.
+    Stopping {
+        /// Why.
+        reason: StopReason,
+    },
+    /// SIGKILL to the tree: it did not go within the kill grace.
+    Killed {
+        /// How many processes were still there.
+        n_processes: u32,
+    },
+    /// The main process ended (HTTP: the last call is over).
+    Exited {
+        /// Exit code, if it exited.
+        code: Option<i32>,
+        /// Signal number, if it was killed.
+        signal: Option<i32>,
+    },
+    /// Something held the pipe after the main process ended; it was not waited for.
+    PipeHeld,
+    /// Processes of the tree that outlived the main process and were ended.
+    Swept {
+        /// How many.
+        n_processes: u32,
+    },
+    /// The keeper is done; the last entry.
+    Ended {
+        /// Bytes of output in all.
+        bytes: u64,
+        /// Bytes that neither head nor tail keeps.
+        log_dropped_bytes: u64,
+    },
+}
+
+/// What one HTTP call brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallOutcome {
+    /// The signal.
+    Signal,
+    /// Nothing to do.
+    Idle,
+    /// A success without either.
+    Other,
+    /// A failure pattern, a status of 400 and more, a broken or oversized answer.
+    Failed,
+    /// Longer than `call_timeout`.
+    TimedOut,
+}

@@ -1,0 +1,130 @@
+//! Records: the rows to review, and the port to where they are.
+//!
+//! Invariant: a row is changed only by conditional writes; what came back changed is ours, and
+//! nothing else is.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use thiserror::Error;
+
+/// `review_status` of a row in somebody's hands.
+pub const PROCESSING: &str = "processing";
+/// `review_status` of a reviewed row.
+pub const SUCCESS: &str = "auto_review_success";
+/// `review_status` and `auto_review_status` of a row whose tries failed.
+pub const ERROR: &str = "auto_review_error";
+
+/// Primary key, as text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(pub String);
+
+/// A row to review.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Primary key.
+    pub id: RecordId,
+    /// First part of the object's name.
+    pub job_id: Option<String>,
+    /// Second part.
+    pub image_index: Option<i64>,
+    /// Full URL of older rows; `file://…` for a folder.
+    pub actual_image_url: Option<String>,
+    /// `review_status` as read (before a claim: where it came from).
+    pub status: String,
+    /// Work order.
+    pub created_at: Option<DateTime<Utc>>,
+    /// Every further column, as text, for the URL template.
+    pub columns: BTreeMap<String, String>,
+}
+
+/// Where a page of candidates ended: the sort key of its last row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// `created_at` of that row.
+    pub created_at: Option<DateTime<Utc>>,
+    /// Its id.
+    pub id: RecordId,
+}
+
+/// A row that is ours until it is settled or given back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claimed {
+    /// The row; `status` is where it came from.
+    pub record: Record,
+    /// `updated_at` as written by the claim: the fence of later writes.
+    pub claimed_at: DateTime<Utc>,
+}
+
+/// What a reviewed row becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// `review_status`: [`SUCCESS`] or [`ERROR`].
+    pub review_status: String,
+    /// Category string, or [`ERROR`].
+    pub auto_review_status: String,
+    /// Sentence, or the error with all reasons.
+    pub auto_review_details: String,
+}
+
+/// Whether a fenced write found its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Yes.
+    Yes,
+    /// The row is not ours any more; nothing was changed.
+    Lost,
+}
+
+/// Why the records could not be read or written.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RecordError {
+    /// Down, unreachable, overloaded: try again later; no image's fault.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Key refused, no permission, row-level security: a person must act.
+    #[error("{0}")]
+    Refused(String),
+    /// Table, column or type is not as configured: a person must act.
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+/// Where rows are. All lists are oldest first, `created_at` then `id`.
+#[async_trait]
+pub trait Records: Send + Sync {
+    /// One page of rows with one of these statuses, after the cursor. A page shorter than `limit`
+    /// is not the end; an empty one is.
+    async fn candidates(
+        &self,
+        statuses: &[String],
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Record>, RecordError>;
+
+    /// Takes those of `ids` that still have status `from`: `processing`, `updated_at = at`.
+    /// Returns the rows it changed, with `status = from`. At most 100 ids.
+    async fn claim(
+        &self,
+        ids: &[RecordId],
+        from: &str,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<Claimed>, RecordError>;
+
+    /// Writes the result, if the row is still ours.
+    async fn settle(
+        &self,
+        claimed: &Claimed,
+        settlement: &Settlement,
+    ) -> Result<Written, RecordError>;
+
+    /// Puts the row back to where it came from, if it is still ours.
+    async fn give_back(&self, claimed: &Claimed) -> Result<Written, RecordError>;
+
+    /// How many rows have one of these statuses.
+    async fn count(&self, statuses: &[String]) -> Result<u64, RecordError>;
+
+    /// One row by id.
+    async fn get(&self, id: &RecordId) -> Result<Option<Record>, RecordError>;
+}

@@ -1,0 +1,192 @@
+//! Reviewer: what looks at a prepared picture and answers.
+//!
+//! A call of [`Reviewer::review`] is one *try*; the attempts (HTTP requests), keys, rates, breakers
+//! and waits inside it are the adapter's business.
+//! Invariant: an answer that is not the whole, valid object is a [`Fault::Unreadable`], never an
+//! [`Answer`].
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+
+/// A picture as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// `image/jpeg`, or `image/heic` passed through.
+    pub mime_type: &'static str,
+    /// The encoded picture.
+    pub bytes: Bytes,
+    /// Pixels; 0 when unknown (passed through).
+    pub width: u32,
+    /// Pixels; 0 when unknown.
+    pub height: u32,
+    /// Lower-case hex SHA-256 of the original file.
+    pub sha256: String,
+}
+
+/// The model's answer object; every key of `contract.md`'s answer, all present.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the contract's answer object is eleven yes/no keys"
+)]
+pub struct Answer {
+    /// Any legible writing.
+    pub text_present: bool,
+    /// T1, if text is present.
+    pub text_correct: bool,
+    /// T2, if text is present.
+    pub text_errors: bool,
+    /// W1.
+    pub watermark: bool,
+    /// H1.
+    pub humans: bool,
+    /// N1.
+    pub nudity: bool,
+    /// B1.
+    pub blood: bool,
+    /// BR.
+    pub brands: bool,
+    /// CP.
+    pub copyright: bool,
+    /// PL.
+    pub places: bool,
+    /// PP.
+    pub people: bool,
+    /// One to three sentences.
+    pub details: String,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// The picture.
+    pub picture: &'a Prepared,
+    /// What was wrong with the answer of the try before; sent along, since the same request tends
+    /// to give the same wrong answer.
+    pub correction: Option<&'a str>,
+    /// No attempt may last beyond this (the end of the grace).
+    pub deadline: Instant,
+}
+
+/// What a try cost and who answered; kept whatever the outcome.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// Model asked for.
+    pub model: String,
+    /// `modelVersion` answered.
+    pub model_version: Option<String>,
+    /// HTTP requests made.
+    pub attempts: u32,
+    /// Attempts that ended in a timeout, 502 or 504: possibly billed.
+    pub possibly_billed: u32,
+    /// Input tokens, all attempts.
+    pub tokens_in: u64,
+    /// Output tokens with thoughts, all attempts.
+    pub tokens_out: u64,
+    /// USD; `None`: unknown, never 0.
+    pub usd: Option<f64>,
+    /// Hash of the prompt (lower-case hex).
+    pub prompt_hash: String,
+    /// How long the try took.
+    pub took: Duration,
+}
+
+/// How a try ended that brought no answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// The answer broke the schema, was cut or was no JSON: a failed try. `correction` is what the
+    /// next try should be told.
+    Unreadable {
+        /// For people, and for the row's details.
+        reason: String,
+        /// For the model.
+        correction: String,
+    },
+    /// The provider can't take this picture (400 about the image): a failed try.
+    Picture {
+        /// For people.
+        reason: String,
+    },
+    /// Blocked: final, one call.
+    Blocked {
+        /// `SAFETY`, `PROHIBITED_CONTENT`, …
+        reason: String,
+        /// Blocked for, or rated HIGH as, `SEXUALLY_EXPLICIT`.
+        sexually_explicit: bool,
+    },
+    /// Provider fault or no connection, attempts used up: no try is used up.
+    Unavailable {
+        /// HTTP status; `None`: could not be reached.
+        status: Option<u16>,
+        /// For people.
+        reason: String,
+    },
+    /// No quota: no try is used up.
+    Quota {
+        /// When it comes back, if known.
+        until: Option<DateTime<Utc>>,
+        /// For people.
+        reason: String,
+    },
+    /// No key is left that is accepted: the run stops.
+    Credentials {
+        /// For people.
+        reason: String,
+    },
+    /// The cap of `[budget]` is reached: the run stops.
+    Budget {
+        /// For people.
+        reason: String,
+    },
+    /// The service does not understand our request, or model and version do not exist: the run stops.
+    Misconfigured {
+        /// For people.
+        reason: String,
+    },
+    /// The deadline came first: no try is used up.
+    OutOfTime,
+}
+
+/// What came of a try.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The answer, or why there is none.
+    pub result: Result<Answer, Fault>,
+    /// What it cost.
+    pub evidence: Evidence,
+}
+
+/// Totals of attempts since the start, for problem lines: single faults that a later attempt of the
+/// same try healed count, too.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    /// HTTP requests made.
+    pub calls: u64,
+    /// Of them: 5xx, overload, unreachable, timed out.
+    pub faults: u64,
+    /// Status of the latest fault; `None`: unreachable, or no fault yet.
+    pub last_status: Option<u16>,
+    /// Text of the latest fault.
+    pub last_detail: Option<String>,
+    /// All calls wait: the breaker is open.
+    pub breaker_open: bool,
+}
+
+/// What looks at pictures.
+#[async_trait]
+pub trait Reviewer: Send + Sync {
+    /// One try.
+    async fn review(&self, ask: Ask<'_>) -> Outcome;
+
+    /// How the provider has been so far.
+    fn health(&self) -> Health;
+
+    /// How many tries the provider can take at once now (grows and shrinks between 1 and
+    /// `max_in_flight`).
+    fn capacity(&self) -> u32;
+}

@@ -1,0 +1,9 @@
+//! Stories: what Lookout does, one sentence a test, through its public interface.
+//!
+//! One binary, a file a feature. Nothing here sleeps or needs a server that is not started here.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic: that is how it fails"
+)]

@@ -1,0 +1,139 @@
+//! Structure as a test: who may import whom, file heads, banned names.
+//!
+//! The import table is `ARCHITECTURE.md`'s; a wrong direction fails with the file that has it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may panic: that is how it fails"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const LEAVES: [&str; 6] = ["clock", "http", "protocol", "redact", "secret", "storage"];
+
+/// Module → what it may import besides the leaves and itself. `keep::evidence` alone is open to `run`.
+const MAY_IMPORT: [(&str, &[&str]); 13] = [
+    ("schedule", &[]),
+    ("keep", &[]),
+    ("run", &["schedule", "keep"]),
+    ("watch", &["schedule", "run", "keep"]),
+    ("alert", &["watch"]),
+    ("review", &[]),
+    ("store", &["schedule", "keep", "run", "watch", "alert"]),
+    ("web", &["schedule", "keep", "run", "watch", "alert"]),
+    ("drill", &["review"]),
+    ("config", &["schedule", "keep", "run", "watch", "alert", "review", "web"]),
+    (
+        "app",
+        &["schedule", "keep", "run", "watch", "alert", "review", "store", "web", "drill", "config"],
+    ),
+    ("cli", &["app", "config", "schedule", "keep", "run", "watch", "alert", "review", "drill"]),
+    ("main", &["cli"]),
+];
+
+fn rust_files(folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// First component below `src`, without `.rs`.
+fn module_of(file: &Path) -> String {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let first = file.strip_prefix(src).unwrap().components().next().unwrap();
+    first.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+/// Every `crate::name` in the code (comments left out).
+fn imports(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let code = line.split("//").next().unwrap_or("");
+        for (at, _) in code.match_indices("crate::") {
+            let rest = &code[at + "crate::".len()..];
+            let name: String =
+                rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if !name.is_empty() {
+                found.push((number + 1, name));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_point_up_the_story() {
+    let mut wrong = Vec::new();
+    for file in rust_files("src") {
+        let module = module_of(&file);
+        if module == "lib" {
+            continue;
+        }
+        let allowed = MAY_IMPORT.iter().find(|(name, _)| *name == module).map_or(&[][..], |m| m.1);
+        assert!(
+            LEAVES.contains(&module.as_str()) || MAY_IMPORT.iter().any(|(name, _)| *name == module),
+            "{} belongs to no module of the table",
+            file.display()
+        );
+        let text = fs::read_to_string(&file).unwrap();
+        for (line, name) in imports(&text) {
+            let is_leaf = LEAVES.contains(&name.as_str());
+            let leaf_itself = LEAVES.contains(&module.as_str()) && is_leaf && name != "clock";
+            if name != module && !(is_leaf || allowed.contains(&name.as_str())) && !leaf_itself {
+                wrong.push(format!("{}:{line}: {module} must not import {name}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_runs_know_only_the_evidence_of_the_keeper() {
+    for file in rust_files("src/run").into_iter().chain(rust_files("src/watch")) {
+        let text = fs::read_to_string(&file).unwrap();
+        for (line, _) in imports(&text).into_iter().filter(|(_, name)| name == "keep") {
+            let code = text.lines().nth(line - 1).unwrap();
+            assert!(code.contains("keep::evidence"), "{}:{line}: {code}", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    for folder in ["src", "tests"] {
+        for file in rust_files(folder) {
+            let text = fs::read_to_string(&file).unwrap();
+            assert!(text.starts_with("//!"), "{} does not open with //!", file.display());
+        }
+    }
+}
+
+#[test]
+fn no_file_has_grown_out_of_sight() {
+    for file in rust_files("src") {
+        let n_lines = fs::read_to_string(&file).unwrap().lines().count();
+        assert!(n_lines <= 600, "{} has {n_lines} lines: two jobs in one file?", file.display());
+    }
+}
+
+#[test]
+fn no_file_is_named_after_nothing() {
+    for file in rust_files("src").into_iter().chain(rust_files("tests")) {
+        let stem = file.file_stem().unwrap().to_str().unwrap();
+        let banned = ["utils", "util", "helpers", "common", "misc", "manager"];
+        assert!(!banned.contains(&stem), "{}: name it after what it holds", file.display());
+    }
+}
