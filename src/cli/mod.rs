@@ -32,14 +32,23 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Holds one run; started by the daemon, not by hand
+    #[command(hide = true)]
+    Keeper {
+        /// The run's directory, with its order.
+        directory: PathBuf,
+    },
+}
 
 /// Parses the arguments and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
     crate::http::install_crypto_provider();
-    let _cli = Cli::parse();
-    ExitCode::from(EXIT_OK)
+    let cli = Cli::parse();
+    match cli.command {
+        Command::Keeper { directory: _ } => ExitCode::from(EXIT_FAILED),
+    }
 }
 
 #[cfg(test)]
