@@ -5,6 +5,8 @@
 //! Invariant: an answer that is not the whole, valid object is a [`Fault::Unreadable`], never an
 //! [`Answer`].
 
+pub mod gemini;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
