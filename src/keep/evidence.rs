@@ -4,6 +4,13 @@
 //! appended by the keeper alone, one JSON object a line, fsynced; the daemon reads it from an
 //! offset and may be gone for hours in between. `log.head` and `log.tail` hold the output.
 //! Invariant: entries are never changed, and after [`Event::Ended`] nothing follows.
+//!
+//! This file holds the types; [`directory`] has the paths, [`journal`] writes and reads the evidence,
+//! [`process`] recognises and finds processes. They belong to both ends, so the daemon may use them.
+
+pub mod directory;
+pub mod journal;
+pub mod process;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -303,4 +310,53 @@ pub enum CallOutcome {
     Failed,
     /// Longer than `call_timeout`.
     TimedOut,
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An order of a small command, for tests of both ends.
+    pub(crate) fn order(run: &str) -> Order {
+        Order {
+            run: run.to_owned(),
+            schedule: "nightly".to_owned(),
+            due_at: DateTime::from_timestamp(1_700_000_000, 0).unwrap(),
+            work: Work::Command {
+                argv: vec!["true".to_owned()],
+                cwd: PathBuf::from("/"),
+                env: BTreeMap::from([("A".to_owned(), "${B}".to_owned())]),
+                stop_signal: "SIGINT".to_owned(),
+                user: None,
+            },
+            time_box: Duration::from_secs(45 * 60),
+            signal_grace: Duration::from_secs(300),
+            kill_grace: Duration::from_secs(10),
+            stop_when_stalled: None,
+            signal: Signal::Text("done".to_owned()),
+            patterns: Vec::new(),
+            log_head_bytes: 1024,
+            log_tail_bytes: 1024,
+        }
+    }
+
+    #[test]
+    fn every_event_reads_back_from_its_line() {
+        let keeper = ProcessIdentity { pid: 1, start_ticks: 2, boot_id: "b".into() };
+        let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        for event in [
+            Event::KeeperStarted { keeper: keeper.clone() },
+            Event::JobStarted { job: Some(keeper), box_ends_at: at, grace_ends_at: at },
+            Event::Totals { counts: [("succeeded".to_owned(), 90)].into(), usd: Some(0.063) },
+            Event::Signal { stream: Stream::Body, offset: u64::MAX },
+            Event::BoxEnded,
+            Event::Stopping { reason: StopReason::Stalled },
+            Event::Exited { code: None, signal: Some(9) },
+            Event::Ended { bytes: 1, log_dropped_bytes: 0 },
+        ] {
+            let entry = Entry { at, boot_ms: 7, event };
+            let line = serde_json::to_string(&entry).unwrap();
+            assert_eq!(serde_json::from_str::<Entry>(&line).unwrap(), entry, "{line}");
+        }
+    }
 }
