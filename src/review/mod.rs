@@ -5,6 +5,8 @@
 //! schedules, incidents or people; it tells its keeper by lines and an exit code.
 //! Invariant: `claimed = succeeded + errored + blocked + returned`, or the signal is not printed.
 
+pub mod category;
+pub mod prompt;
 pub mod record;
 pub mod reviewer;
 pub mod settings;

@@ -191,4 +191,8 @@ pub trait Reviewer: Send + Sync {
     /// How many tries the provider can take at once now (grows and shrinks between 1 and
     /// `max_in_flight`).
     fn capacity(&self) -> u32;
+
+    /// What one try may cost at most by estimate, in USD: reserved before it begins. `None`: the
+    /// model's price is unknown.
+    fn usd_per_try(&self) -> Option<f64>;
 }
