@@ -10,4 +10,6 @@ pub mod prompt;
 pub mod record;
 pub mod reviewer;
 pub mod settings;
+pub mod settle;
 pub mod source;
+pub mod tries;

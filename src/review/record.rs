@@ -9,6 +9,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
+pub mod sqlite;
+
 /// `review_status` of a row in somebody's hands.
 pub const PROCESSING: &str = "processing";
 /// `review_status` of a reviewed row.

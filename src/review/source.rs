@@ -8,6 +8,8 @@ use thiserror::Error;
 
 use crate::review::record::Record;
 
+pub mod folder;
+
 /// Why there are no bytes.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum SourceError {

@@ -1,0 +1,385 @@
+//! The embedded records: the contract's table in a SQLite file of our own, filled from a folder.
+//!
+//! `records.db` may be read by other programs at any time (WAL), and one may change statuses in it
+//! as one would in Supabase; the same conditional writes hold.
+//! Invariant: a row is inserted once a file, never deleted, and changed only while it is ours.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, Transaction, params, params_from_iter};
+
+use super::{
+    Claimed, Cursor, PROCESSING, Record, RecordError, RecordId, Records, Settlement, Written,
+};
+use crate::review::settings::Columns;
+
+/// Another review commits a row in milliseconds; on a slow disk many may queue.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A row to insert, if it is not there yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRecord {
+    /// Primary key.
+    pub id: RecordId,
+    /// First part of the object's name.
+    pub job_id: String,
+    /// Where it is.
+    pub url: String,
+}
+
+/// The port on SQLite.
+#[derive(Clone, Debug)]
+pub struct SqliteRecords {
+    connection: Arc<Mutex<Connection>>,
+    sql: Arc<Statements>,
+}
+
+impl SqliteRecords {
+    /// Opens or creates the file and the table.
+    ///
+    /// # Errors
+    /// When the file can't be opened or written, or the table has other columns.
+    pub fn open(path: &Path, table: &str, columns: &Columns) -> Result<Self, RecordError> {
+        let translate = |error| translate(&error);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                RecordError::Unavailable(format!(
+                    "the folder {} can't be made: {error}",
+                    folder.display()
+                ))
+            })?;
+        }
+        let connection = Connection::open(path).map_err(translate)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(translate)?;
+        // Else SQLite takes the quoted name of a column that is not there for a text.
+        for option in [DbConfig::SQLITE_DBCONFIG_DQS_DML, DbConfig::SQLITE_DBCONFIG_DQS_DDL] {
+            connection.set_db_config(option, false).map_err(translate)?;
+        }
+        let sql = Statements::new(table, columns);
+        connection
+            .execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+            .map_err(translate)?;
+        connection.execute_batch(&sql.create).map_err(translate)?;
+        // A table of another shape is found here, not in the middle of a run.
+        connection.prepare(&sql.get).map_err(translate)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), sql: Arc::new(sql) })
+    }
+
+    /// Inserts those that are not there yet, in this order. Returns how many are new.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub async fn insert_new(
+        &self,
+        records: Vec<NewRecord>,
+        status: &str,
+        at: DateTime<Utc>,
+    ) -> Result<u64, RecordError> {
+        let status = status.to_owned();
+        self.transact(move |transaction, sql| {
+            let mut insert = transaction.prepare_cached(&sql.insert)?;
+            let mut n_new = 0;
+            let mut created_at = at;
+            for record in records {
+                let n_rows = insert.execute(params![
+                    record.id.0,
+                    record.job_id,
+                    status,
+                    stamp(created_at),
+                    record.url
+                ])?;
+                n_new += n_rows as u64;
+                // The order of the list is the order of work.
+                created_at += TimeDelta::microseconds(1);
+            }
+            Ok(n_new)
+        })
+        .await
+    }
+
+    async fn transact<T, F>(&self, work: F) -> Result<T, RecordError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>, &Statements) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (connection, sql) = (Arc::clone(&self.connection), Arc::clone(&self.sql));
+        tokio::task::spawn_blocking(move || {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction =
+                connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let value = work(&transaction, &sql)?;
+            transaction.commit()?;
+            Ok(value)
+        })
+        .await
+        .map_err(|error| RecordError::Unavailable(format!("a database call panicked: {error}")))?
+        .map_err(|error| translate(&error))
+    }
+}
+
+#[async_trait]
+impl Records for SqliteRecords {
+    async fn candidates(
+        &self,
+        statuses: &[String],
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Record>, RecordError> {
+        let statuses = statuses.to_vec();
+        // The empty string sorts before every date and every id.
+        let (created_at, id) = match after {
+            Some(cursor) => (cursor.created_at.map(stamp).unwrap_or_default(), cursor.id.0.clone()),
+            None => (String::new(), String::new()),
+        };
+        self.transact(move |transaction, sql| {
+            let query = sql.candidates(statuses.len());
+            let mut values = vec![created_at, id];
+            values.extend(statuses);
+            let mut select = transaction.prepare_cached(&query)?;
+            select
+                .query_map(params_from_iter(values), read)
+                .and_then(|rows| rows.take(limit as usize).collect())
+        })
+        .await
+    }
+
+    async fn claim(
+        &self,
+        ids: &[RecordId],
+        from: &str,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<Claimed>, RecordError> {
+        let (ids, from) = (ids.to_vec(), from.to_owned());
+        self.transact(move |transaction, sql| {
+            let mut update = transaction.prepare_cached(&sql.claim)?;
+            let mut claimed = Vec::new();
+            for id in ids {
+                let mut rows = update.query(params![PROCESSING, stamp(at), id.0, from])?;
+                if let Some(row) = rows.next()? {
+                    let record = Record { status: from.clone(), ..read(row)? };
+                    claimed.push(Claimed { record, claimed_at: at });
+                }
+            }
+            Ok(claimed)
+        })
+        .await
+    }
+
+    async fn settle(
+        &self,
+        claimed: &Claimed,
+        settlement: &Settlement,
+    ) -> Result<Written, RecordError> {
+        let (claimed, settlement) = (claimed.clone(), settlement.clone());
+        self.transact(move |transaction, sql| {
+            let n_rows = transaction.prepare_cached(&sql.settle)?.execute(params![
+                settlement.review_status,
+                settlement.auto_review_status,
+                settlement.auto_review_details,
+                claimed.record.id.0,
+                PROCESSING,
+                stamp(claimed.claimed_at),
+            ])?;
+            Ok(written(n_rows))
+        })
+        .await
+    }
+
+    async fn give_back(&self, claimed: &Claimed) -> Result<Written, RecordError> {
+        let claimed = claimed.clone();
+        self.transact(move |transaction, sql| {
+            let n_rows = transaction.prepare_cached(&sql.give_back)?.execute(params![
+                claimed.record.status,
+                claimed.record.id.0,
+                PROCESSING,
+                stamp(claimed.claimed_at),
+            ])?;
+            Ok(written(n_rows))
+        })
+        .await
+    }
+
+    async fn count(&self, statuses: &[String]) -> Result<u64, RecordError> {
+        let statuses = statuses.to_vec();
+        self.transact(move |transaction, sql| {
+            let query = sql.count(statuses.len());
+            transaction.query_row(&query, params_from_iter(statuses), |row| {
+                row.get::<_, i64>(0).map(|count| u64::try_from(count).unwrap_or(0))
+            })
+        })
+        .await
+    }
+
+    async fn get(&self, id: &RecordId) -> Result<Option<Record>, RecordError> {
+        let id = id.0.clone();
+        self.transact(move |transaction, sql| {
+            let mut select = transaction.prepare_cached(&sql.get)?;
+            let mut rows = select.query([id])?;
+            rows.next()?.map(read).transpose()
+        })
+        .await
+    }
+}
+
+/// The statements, with the user's names in them.
+#[derive(Debug)]
+struct Statements {
+    create: String,
+    insert: String,
+    get: String,
+    claim: String,
+    settle: String,
+    give_back: String,
+    candidates_head: String,
+    candidates_tail: String,
+    count_head: String,
+}
+
+impl Statements {
+    fn new(table: &str, columns: &Columns) -> Self {
+        let t = quote(table);
+        let index = quote(&format!("{table}_by_status"));
+        let [id, job, image_index, status, auto, details, created, updated, url] = [
+            &columns.id,
+            &columns.job_id,
+            &columns.image_index,
+            &columns.review_status,
+            &columns.auto_review_status,
+            &columns.auto_review_details,
+            &columns.created_at,
+            &columns.updated_at,
+            &columns.actual_image_url,
+        ]
+        .map(|name| quote(name));
+        let all = format!("{id}, {job}, {image_index}, {url}, {status}, {created}");
+        let ours = format!("{id} = ? AND {status} = ? AND {updated} = ?");
+        Self {
+            create: format!(
+                "CREATE TABLE IF NOT EXISTS {t} ({id} TEXT PRIMARY KEY, {job} TEXT,
+                     {image_index} INTEGER, {status} TEXT, {auto} TEXT, {details} TEXT,
+                     {created} TEXT, {updated} TEXT, {url} TEXT);
+                 CREATE INDEX IF NOT EXISTS {index} ON {t} ({status}, {created}, {id});"
+            ),
+            insert: format!(
+                "INSERT INTO {t} ({id}, {job}, {image_index}, {status}, {created}, {url})
+                 VALUES (?, ?, 0, ?, ?, ?) ON CONFLICT DO NOTHING"
+            ),
+            get: format!("SELECT {all}, {updated}, {auto}, {details} FROM {t} WHERE {id} = ?"),
+            claim: format!(
+                "UPDATE {t} SET {status} = ?, {updated} = ?
+                 WHERE {id} = ? AND {status} = ? RETURNING {all}"
+            ),
+            settle: format!("UPDATE {t} SET {status} = ?, {auto} = ?, {details} = ? WHERE {ours}"),
+            give_back: format!("UPDATE {t} SET {status} = ? WHERE {ours}"),
+            candidates_head: format!(
+                "SELECT {all} FROM {t}
+                 WHERE (coalesce({created}, ''), {id}) > (?, ?) AND {status} IN "
+            ),
+            candidates_tail: format!(" ORDER BY coalesce({created}, ''), {id}"),
+            count_head: format!("SELECT count(*) FROM {t} WHERE {status} IN "),
+        }
+    }
+
+    fn candidates(&self, n_statuses: usize) -> String {
+        let Self { candidates_head, candidates_tail, .. } = self;
+        format!("{candidates_head}({}){candidates_tail}", places(n_statuses))
+    }
+
+    fn count(&self, n_statuses: usize) -> String {
+        format!("{}({})", self.count_head, places(n_statuses))
+    }
+}
+
+fn places(n: usize) -> String {
+    vec!["?"; n].join(", ")
+}
+
+/// A name of the user's as an SQL identifier.
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
+    let created_at: Option<String> = row.get(5)?;
+    Ok(Record {
+        id: RecordId(row.get(0)?),
+        job_id: row.get(1)?,
+        image_index: row.get(2)?,
+        actual_image_url: row.get(3)?,
+        status: row.get(4)?,
+        created_at: created_at
+            .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
+            .map(|at| at.to_utc()),
+        columns: std::collections::BTreeMap::new(),
+    })
+}
+
+fn written(n_rows: usize) -> Written {
+    if n_rows == 1 { Written::Yes } else { Written::Lost }
+}
+
+/// As `PostgreSQL` would keep it: to the microsecond, and sortable as text.
+fn stamp(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+fn translate(error: &rusqlite::Error) -> RecordError {
+    let text = format!("the records can't be read or written: {error}");
+    if matches!(error, rusqlite::Error::SqlInputError { .. }) {
+        return RecordError::Misconfigured(text);
+    }
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            RecordError::Refused(text)
+        }
+        Some(ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => RecordError::Misconfigured(text),
+        _ => RecordError::Unavailable(text),
+    }
+}
+
+/// Every regular, visible file below `root` as a record, in the order of their paths. Hidden files
+/// and folders are passed over, links are not followed.
+///
+/// # Errors
+/// When the folder or one below it can't be read.
+pub fn files_below(root: &Path) -> std::io::Result<Vec<NewRecord>> {
+    // file:// addresses are absolute.
+    let root = root.canonicalize()?;
+    let mut files: Vec<PathBuf> = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                files.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    Ok(files.iter().filter_map(|file| record_of(&root, file)).collect())
+}
+
+/// Design decision 11.
+fn record_of(root: &Path, file: &Path) -> Option<NewRecord> {
+    let relative = file.strip_prefix(root).ok()?;
+    let name = relative.as_os_str().as_encoded_bytes();
+    Some(NewRecord {
+        id: RecordId(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name).to_string()),
+        job_id: relative.with_extension("").to_string_lossy().into_owned(),
+        url: url::Url::from_file_path(file).ok()?.to_string(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,390 @@
+//! What becomes of a row when a piece of work on its picture has ended: the contract's states.
+//!
+//! Pure: history and outcome in, decision out. Who writes it down is `batch`'s business; whether a
+//! bucket that refuses a picture refuses them all is `batch::refusals`'.
+//! Invariant: only a picture's own fault uses up a try, and only a whole answer or a block ends a
+//! row before its third.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::review::category::{Code, category};
+use crate::review::record::{ERROR, SUCCESS, Settlement};
+use crate::review::reviewer::{Answer, Fault};
+use crate::review::settings::OnBlocked;
+
+/// Tries of an image; after them it is left alone (contract, "What the user asked for" 3).
+pub const TRIES: usize = 3;
+
+/// Longest reason that is kept, in characters: three of them and the last error must stay readable
+/// in one cell of a table.
+const LONGEST_REASON: usize = 400;
+
+/// What is remembered of an image since it was last picked up afresh.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// Reasons of the tries it has used up, oldest first.
+    pub failed: Vec<String>,
+    /// Provider and bucket faults that met it while others succeeded, and used up no try.
+    pub own_faults: u32,
+    /// It was in hand when a process died: it is worked on alone.
+    pub suspect: bool,
+}
+
+/// How a piece of work ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// The reviewer has spoken.
+    Reviewed(Result<Answer, Fault>),
+    /// There is no picture to send, and it is this picture's fault: missing, empty, no image.
+    NoPicture(String),
+    /// The bucket refused or failed for this picture while it served others.
+    BucketFault(String),
+}
+
+/// How the provider treats the other pictures just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// Its latest word on another picture was an answer.
+    Answered,
+    /// It was a fault, or there is no other picture.
+    Unknown,
+}
+
+/// How a row ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Reviewed.
+    Succeeded,
+    /// Three tries failed.
+    Errored,
+    /// The provider blocked the picture.
+    Blocked,
+}
+
+/// Why nothing more can be reviewed in this run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// No key is accepted.
+    Credentials(String),
+    /// No quota.
+    Quota {
+        /// When it comes back, if known.
+        until: Option<DateTime<Utc>>,
+        /// For people.
+        reason: String,
+    },
+    /// The cap of `[budget]` is reached.
+    Budget(String),
+    /// The service does not understand us.
+    Misconfigured(String),
+}
+
+/// What becomes of the row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// It is written and done with.
+    Settle {
+        /// What is written.
+        settlement: Settlement,
+        /// What it counts as.
+        ending: Ending,
+    },
+    /// A try is used up; the next one follows in this run, if there is time.
+    TryAgain {
+        /// Why it failed.
+        reason: String,
+        /// What the model should be told.
+        correction: Option<String>,
+        /// At the end of the queue, after so long.
+        wait: Duration,
+    },
+    /// No try is used up; later in this run, if there is time.
+    Later {
+        /// Why.
+        reason: String,
+        /// Others succeeded meanwhile: the next time it is the picture's own.
+        others: Others,
+        /// At the end of the queue, after so long.
+        wait: Duration,
+    },
+    /// No try is used up, and there is no time left: back to where it came from.
+    GiveBack,
+    /// No try is used up, back to where it came from, and the run stops.
+    Stop(Stop),
+}
+
+/// What the user has decided, and how long to wait before the second and the third try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What a picture that the provider blocks becomes.
+    pub on_blocked: OnBlocked,
+    /// 30 s and 2 min (design decision 6): long enough for an upload that was still under way or a
+    /// hiccup to pass, short enough to fit a box.
+    pub waits: [Duration; TRIES - 1],
+}
+
+impl Policy {
+    /// The waits of design decision 6.
+    pub const WAITS: [Duration; TRIES - 1] = [Duration::from_secs(30), Duration::from_secs(120)];
+}
+
+/// Decides.
+#[must_use]
+pub fn next(policy: &Policy, history: &History, ended: Ended, others: Others) -> Next {
+    match ended {
+        Ended::Reviewed(Ok(answer)) => success(category(&answer), answer.details),
+        Ended::Reviewed(Err(fault)) => after_fault(policy, history, fault, others),
+        Ended::NoPicture(reason) => failed_try(policy, history, reason, None),
+        Ended::BucketFault(reason) => fault_of_others(policy, history, reason, Others::Answered),
+    }
+}
+
+fn after_fault(policy: &Policy, history: &History, fault: Fault, others: Others) -> Next {
+    match fault {
+        Fault::Unreadable { reason, correction } => {
+            failed_try(policy, history, reason, Some(correction))
+        }
+        Fault::Picture { reason } => failed_try(policy, history, reason, None),
+        Fault::Blocked { reason, sexually_explicit } => {
+            // Only this block says itself what is in the picture.
+            let is_sexual = sexually_explicit && reason.starts_with("SAFETY");
+            let details = format!("blocked by Gemini: {reason}");
+            match policy.on_blocked {
+                OnBlocked::N1 if is_sexual => success(Code::N1.as_str().to_owned(), details),
+                OnBlocked::N1 | OnBlocked::Error => {
+                    Next::Settle { settlement: error(details), ending: Ending::Blocked }
+                }
+            }
+        }
+        Fault::Unavailable { status: _, reason } => {
+            fault_of_others(policy, history, reason, others)
+        }
+        Fault::Quota { until, reason } => Next::Stop(Stop::Quota { until, reason }),
+        Fault::Credentials { reason } => Next::Stop(Stop::Credentials(reason)),
+        Fault::Budget { reason } => Next::Stop(Stop::Budget(reason)),
+        Fault::Misconfigured { reason } => Next::Stop(Stop::Misconfigured(reason)),
+        Fault::OutOfTime => Next::GiveBack,
+    }
+}
+
+fn success(category: String, details: String) -> Next {
+    Next::Settle {
+        settlement: Settlement {
+            review_status: SUCCESS.to_owned(),
+            auto_review_status: category,
+            auto_review_details: details,
+        },
+        ending: Ending::Succeeded,
+    }
+}
+
+/// A fault of a provider or bucket uses up no try, unless it meets this picture again while others
+/// succeed (design decision 4).
+fn fault_of_others(policy: &Policy, history: &History, reason: String, others: Others) -> Next {
+    match others {
+        Others::Answered if history.own_faults > 0 => failed_try(policy, history, reason, None),
+        Others::Answered | Others::Unknown => {
+            Next::Later { reason: shorten(&reason), others, wait: policy.waits[0] }
+        }
+    }
+}
+
+fn failed_try(
+    policy: &Policy,
+    history: &History,
+    reason: String,
+    correction: Option<String>,
+) -> Next {
+    let reason = shorten(&reason);
+    match policy.waits.get(history.failed.len()) {
+        Some(&wait) => Next::TryAgain { reason, correction, wait },
+        None => {
+            let mut reasons = history.failed.clone();
+            reasons.push(reason);
+            Next::Settle { settlement: given_up(&reasons), ending: Ending::Errored }
+        }
+    }
+}
+
+/// What a row becomes whose tries are used up: the last error first, then all reasons.
+#[must_use]
+pub fn given_up(reasons: &[String]) -> Settlement {
+    let last = reasons.last().map_or("unknown error", String::as_str);
+    let each: Vec<String> =
+        reasons.iter().enumerate().map(|(n, reason)| format!("{}. {reason}", n + 1)).collect();
+    error(format!("{last} ({} tries: {})", reasons.len(), each.join("; ")))
+}
+
+fn error(details: String) -> Settlement {
+    Settlement {
+        review_status: ERROR.to_owned(),
+        auto_review_status: ERROR.to_owned(),
+        auto_review_details: details,
+    }
+}
+
+/// One line of bounded length.
+#[must_use]
+pub fn shorten(reason: &str) -> String {
+    let line = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= LONGEST_REASON {
+        return line;
+    }
+    let mut short: String = line.chars().take(LONGEST_REASON - 1).collect();
+    short.push('…');
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy { on_blocked: OnBlocked::Error, waits: Policy::WAITS };
+    const N1: Policy = Policy { on_blocked: OnBlocked::N1, waits: Policy::WAITS };
+
+    fn history(n_failed: usize, own_faults: u32) -> History {
+        let failed = (1..=n_failed).map(|n| format!("reason {n}")).collect();
+        History { failed, own_faults, suspect: false }
+    }
+
+    fn fault(fault: Fault) -> Ended {
+        Ended::Reviewed(Err(fault))
+    }
+
+    fn unavailable() -> Ended {
+        fault(Fault::Unavailable { status: Some(500), reason: "500 internal".into() })
+    }
+
+    fn unreadable() -> Ended {
+        fault(Fault::Unreadable { reason: "cut".into(), correction: "answer in full".into() })
+    }
+
+    #[test]
+    fn a_whole_answer_is_a_success_with_its_category() {
+        let answer = Answer {
+            text_present: false,
+            text_correct: false,
+            text_errors: false,
+            watermark: true,
+            humans: true,
+            nudity: false,
+            blood: false,
+            brands: false,
+            copyright: false,
+            places: false,
+            people: false,
+            details: "A crowd under a mark.".into(),
+        };
+        let ended = Ended::Reviewed(Ok(answer));
+        let Next::Settle { settlement, ending } =
+            next(&POLICY, &history(2, 9), ended, Others::Unknown)
+        else {
+            panic!("not settled")
+        };
+        assert_eq!(ending, Ending::Succeeded);
+        assert_eq!(settlement.review_status, "auto_review_success");
+        assert_eq!(settlement.auto_review_status, "W1, H1");
+        assert_eq!(settlement.auto_review_details, "A crowd under a mark.");
+    }
+
+    #[test]
+    fn the_third_failed_try_is_an_error_with_all_three_reasons() {
+        for (n_failed, wait) in [(0, 30), (1, 120)] {
+            let expected = Next::TryAgain {
+                reason: "cut".into(),
+                correction: Some("answer in full".into()),
+                wait: Duration::from_secs(wait),
+            };
+            assert_eq!(
+                next(&POLICY, &history(n_failed, 0), unreadable(), Others::Answered),
+                expected
+            );
+        }
+        let ended = Ended::NoPicture("it is no image".into());
+        let Next::Settle { settlement, ending } =
+            next(&POLICY, &history(2, 0), ended, Others::Unknown)
+        else {
+            panic!("not settled")
+        };
+        assert_eq!(ending, Ending::Errored);
+        assert_eq!(settlement.review_status, "auto_review_error");
+        assert_eq!(settlement.auto_review_status, "auto_review_error");
+        assert_eq!(
+            settlement.auto_review_details,
+            "it is no image (3 tries: 1. reason 1; 2. reason 2; 3. it is no image)"
+        );
+    }
+
+    #[test]
+    fn a_providers_fault_uses_up_no_try_however_often_it_comes() {
+        for n_failed in 0..3 {
+            for own_faults in 0..9 {
+                let next =
+                    next(&POLICY, &history(n_failed, own_faults), unavailable(), Others::Unknown);
+                assert!(matches!(next, Next::Later { others: Others::Unknown, .. }), "{next:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_that_meets_one_picture_again_while_others_are_answered_is_its_own() {
+        let first = next(&POLICY, &history(0, 0), unavailable(), Others::Answered);
+        assert!(matches!(first, Next::Later { others: Others::Answered, .. }), "{first:?}");
+        let second = next(&POLICY, &history(0, 1), unavailable(), Others::Answered);
+        assert!(matches!(second, Next::TryAgain { .. }), "{second:?}");
+        let last = next(&POLICY, &history(2, 1), unavailable(), Others::Answered);
+        assert!(matches!(last, Next::Settle { ending: Ending::Errored, .. }), "{last:?}");
+        let bucket = Ended::BucketFault("403".into());
+        let last = next(&POLICY, &history(2, 1), bucket, Others::Unknown);
+        assert!(matches!(last, Next::Settle { ending: Ending::Errored, .. }), "{last:?}");
+    }
+
+    #[test]
+    fn a_block_is_final_after_one_call_and_n1_only_for_what_is_sexually_explicit() {
+        for (policy, reason, explicit, status, category) in [
+            (POLICY, "SAFETY", true, ERROR, ERROR),
+            (POLICY, "PROHIBITED_CONTENT", true, ERROR, ERROR),
+            (N1, "SAFETY", true, SUCCESS, "N1"),
+            (N1, "SAFETY", false, ERROR, ERROR),
+            (N1, "PROHIBITED_CONTENT", true, ERROR, ERROR),
+        ] {
+            let ended =
+                fault(Fault::Blocked { reason: reason.into(), sexually_explicit: explicit });
+            let Next::Settle { settlement, .. } =
+                next(&policy, &history(0, 0), ended, Others::Answered)
+            else {
+                panic!("not settled")
+            };
+            assert_eq!(settlement.review_status, status);
+            assert_eq!(settlement.auto_review_status, category);
+            assert_eq!(settlement.auto_review_details, format!("blocked by Gemini: {reason}"));
+        }
+    }
+
+    #[test]
+    fn what_concerns_every_picture_stops_the_run_and_uses_up_no_try() {
+        let reason = || "why".to_owned();
+        for (ended, expected) in [
+            (Fault::Credentials { reason: reason() }, Stop::Credentials(reason())),
+            (Fault::Budget { reason: reason() }, Stop::Budget(reason())),
+            (Fault::Misconfigured { reason: reason() }, Stop::Misconfigured(reason())),
+            (
+                Fault::Quota { until: None, reason: reason() },
+                Stop::Quota { until: None, reason: reason() },
+            ),
+        ] {
+            let next = next(&POLICY, &history(2, 9), fault(ended), Others::Answered);
+            assert_eq!(next, Next::Stop(expected));
+        }
+        let next = next(&POLICY, &history(2, 9), fault(Fault::OutOfTime), Others::Answered);
+        assert_eq!(next, Next::GiveBack);
+    }
+
+    #[test]
+    fn a_reason_is_one_line_of_bounded_length() {
+        assert_eq!(shorten("a\n  b\tc"), "a b c");
+        assert_eq!(shorten(&"x".repeat(1000)).chars().count(), LONGEST_REASON);
+    }
+}

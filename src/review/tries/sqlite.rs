@@ -1,0 +1,421 @@
+//! `review.db`: claims, tries, money and the evidence of each answer, in SQLite.
+//!
+//! WAL with `synchronous=FULL`, one connection behind a mutex, calls off the runtime. Several
+//! reviews may use one file at the same time.
+//! Invariant: a claim has one holder; its taking over is one conditional write in a transaction.
+
+mod dead;
+mod holder;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+use chrono::{DateTime, SecondsFormat, Utc};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use self::holder::{Identity, Life};
+use self::schema::{migrate, translate};
+use super::{Begin, Begun, Company, Orphan, Row, Spent, Tries, TryEnd, TryId};
+use crate::review::record::RecordId;
+use crate::review::settings::BudgetSettings;
+use crate::review::settle::History;
+use crate::storage::StorageError;
+
+/// How long we wait for another review's write; each takes milliseconds, but a hundred claims
+/// on a slow disk may queue.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Rounding of sums of dollars must not refuse the last call that just fits.
+const USD_TOLERANCE: f64 = 1e-9;
+
+/// Whose claims and tries these are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HolderSettings {
+    /// Run id.
+    pub run: String,
+    /// The records that ids belong to: adapter, address and table.
+    pub scope: String,
+    /// When the process started.
+    pub started_at: DateTime<Utc>,
+    /// After this the rows may be taken from us by another machine: end of the grace + 5 min.
+    pub lease_until: DateTime<Utc>,
+}
+
+/// The port on SQLite. Its lock file lives as long as the value.
+#[derive(Debug)]
+pub struct SqliteTries {
+    connection: Arc<Mutex<Connection>>,
+    us: Us,
+    _life: Life,
+}
+
+/// What every statement needs to know of this process.
+#[derive(Clone, Debug)]
+struct Us {
+    holder: i64,
+    scope: String,
+    run: String,
+    identity: Identity,
+    state_dir: PathBuf,
+}
+
+impl SqliteTries {
+    /// Opens or creates `review.db` in the state directory and enters this process as a holder.
+    ///
+    /// # Errors
+    /// When directory or file can't be made, locked, read or written.
+    pub fn open(state_dir: &Path, settings: &HolderSettings) -> Result<Self> {
+        std::fs::create_dir_all(state_dir).with_context(|| {
+            format!("the state directory {} can't be made", state_dir.display())
+        })?;
+        let file = state_dir.join("review.db");
+        let connection =
+            connect(&file).with_context(|| format!("{} can't be opened", file.display()))?;
+        let life = Life::begin(state_dir)?;
+        let identity = Identity::of_this_process();
+        let holder = enter(&connection, settings, &identity, &life.name)?;
+        let us = Us {
+            holder,
+            scope: settings.scope.clone(),
+            run: settings.run.clone(),
+            identity,
+            state_dir: state_dir.to_owned(),
+        };
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), us, _life: life })
+    }
+
+    /// Runs `work` in one transaction off the runtime; it is committed if `work` returns `Ok`.
+    async fn transact<T, F>(&self, work: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>, &Us) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let connection = Arc::clone(&self.connection);
+        let us = self.us.clone();
+        tokio::task::spawn_blocking(move || {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction = connection
+                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+                .map_err(translate)?;
+            let value = work(&transaction, &us).map_err(translate)?;
+            transaction.commit().map_err(translate)?;
+            Ok(value)
+        })
+        .await
+        .map_err(|error| StorageError::Unreadable(format!("a database call panicked: {error}")))?
+    }
+}
+
+fn connect(file: &Path) -> Result<Connection, StorageError> {
+    let mut connection = Connection::open(file).map_err(translate)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(translate)?;
+    connection
+        .execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
+        .map_err(translate)?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+fn enter(
+    connection: &Connection,
+    settings: &HolderSettings,
+    identity: &Identity,
+    lock_name: &str,
+) -> Result<i64, StorageError> {
+    connection
+        .query_row(
+            "INSERT INTO holders (scope, run, machine, boot_id, pid, start_ticks, lock_name,
+                 started_at, lease_until)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING id",
+            params![
+                settings.scope,
+                settings.run,
+                identity.machine,
+                identity.boot_id,
+                identity.pid,
+                identity.start_ticks,
+                lock_name,
+                stamp(settings.started_at),
+                stamp(settings.lease_until),
+            ],
+            |row| row.get(0),
+        )
+        .map_err(translate)
+}
+
+#[async_trait]
+impl Tries for SqliteTries {
+    async fn take_over(&self, now: DateTime<Utc>) -> Result<Vec<Orphan>, StorageError> {
+        self.transact(move |transaction, us| dead::take_over(transaction, us, now)).await
+    }
+
+    async fn note_claims(
+        &self,
+        ids: &[RecordId],
+        from: &str,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<RecordId>, StorageError> {
+        let (ids, from) = (ids.to_vec(), from.to_owned());
+        self.transact(move |transaction, us| {
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO claims (scope, record_id, from_status, claimed_at, holder)
+                 VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+            )?;
+            let mut noted = Vec::new();
+            for id in ids {
+                if insert.execute(params![us.scope, id.0, from, stamp(at), us.holder])? == 1 {
+                    noted.push(id);
+                }
+            }
+            Ok(noted)
+        })
+        .await
+    }
+
+    async fn drop_claims(&self, ids: &[RecordId]) -> Result<(), StorageError> {
+        let ids = ids.to_vec();
+        self.transact(move |transaction, us| {
+            ids.iter().try_for_each(|id| drop_claim(transaction, us, &id.0))
+        })
+        .await
+    }
+
+    async fn clear(&self, id: &RecordId) -> Result<(), StorageError> {
+        let id = id.0.clone();
+        self.transact(move |transaction, us| clear(transaction, us, &id)).await
+    }
+
+    async fn histories(&self, ids: &[RecordId]) -> Result<Vec<History>, StorageError> {
+        let ids = ids.to_vec();
+        self.transact(move |transaction, us| {
+            ids.iter().map(|id| history(transaction, us, &id.0)).collect()
+        })
+        .await
+    }
+
+    async fn begin(&self, begin: &Begin, budget: &BudgetSettings) -> Result<Begun, StorageError> {
+        let (begin, budget) = (begin.clone(), *budget);
+        self.transact(move |transaction, us| {
+            let reserve = begin.reserve.unwrap_or(0.0);
+            if let Some(reason) = over_budget(transaction, us, begin.at, reserve, &budget)? {
+                return Ok(Begun::OverBudget { reason });
+            }
+            add_money(transaction, us, begin.at, reserve)?;
+            let alone = match begin.company {
+                Company::Alone => 1,
+                Company::Others => 0,
+            };
+            let id = transaction.query_row(
+                "INSERT INTO tries (scope, record_id, holder, run, begun_at, alone, reserved_usd)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) RETURNING id",
+                params![us.scope, begin.id.0, us.holder, us.run, stamp(begin.at), alone, reserve],
+                |row| row.get(0),
+            )?;
+            Ok(Begun::Yes(TryId(id)))
+        })
+        .await
+    }
+
+    async fn finish(&self, id: TryId, end: &TryEnd, row: Row) -> Result<(), StorageError> {
+        let end = end.clone();
+        self.transact(move |transaction, us| finish(transaction, us, id, &end, row)).await
+    }
+
+    async fn spent(&self) -> Result<Spent, StorageError> {
+        self.transact(|transaction, us| {
+            transaction.query_row(
+                "SELECT count(*), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0),
+                     count(*) = count(usd), coalesce(sum(usd), 0.0)
+                 FROM tries WHERE run = ?1 AND attempts > 0",
+                [&us.run],
+                |row| {
+                    let all_known: bool = row.get(3)?;
+                    let usd: f64 = row.get(4)?;
+                    Ok(Spent {
+                        tries: unsigned(row.get(0)?),
+                        tokens_in: unsigned(row.get(1)?),
+                        tokens_out: unsigned(row.get(2)?),
+                        usd: all_known.then_some(usd),
+                    })
+                },
+            )
+        })
+        .await
+    }
+}
+
+fn finish(
+    transaction: &Transaction<'_>,
+    us: &Us,
+    id: TryId,
+    end: &TryEnd,
+    row: Row,
+) -> rusqlite::Result<()> {
+    let evidence = end.evidence.clone().unwrap_or_default();
+    let of_provider = |text: String| Some(text).filter(|text| !text.is_empty());
+    let (category, details) = end.result.clone().unzip();
+    // A try that a taker-over has closed stays closed.
+    let closed: Option<(String, f64, String)> = transaction
+        .query_row(
+            "UPDATE tries SET ended_at = ?2, outcome = ?3, reason = ?4, sha256 = ?5,
+                 category = ?6, details = ?7, prompt_hash = ?8, model = ?9, model_version = ?10,
+                 attempts = ?11, possibly_billed = ?12, tokens_in = ?13, tokens_out = ?14,
+                 usd = ?15, cost_usd = ?16, provider_ms = ?17, took_ms = ?18
+             WHERE id = ?1 AND ended_at IS NULL RETURNING record_id, reserved_usd, begun_at",
+            params![
+                id.0,
+                stamp(end.at),
+                end.outcome.as_str(),
+                end.reason,
+                end.sha256,
+                category,
+                details,
+                of_provider(evidence.prompt_hash),
+                of_provider(evidence.model),
+                evidence.model_version,
+                evidence.attempts,
+                evidence.possibly_billed,
+                signed(evidence.tokens_in),
+                signed(evidence.tokens_out),
+                evidence.usd,
+                end.cost,
+                end.evidence.as_ref().map(|evidence| millis(evidence.took)),
+                millis(end.took),
+            ],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .optional()?;
+    let Some((record_id, reserved, begun_at)) = closed else { return Ok(()) };
+    // What was set aside on the day of the beginning is settled on that day.
+    add_money(transaction, us, parse(&begun_at)?, end.cost - reserved)?;
+    transaction.execute(
+        "DELETE FROM suspects WHERE scope = ?1 AND record_id = ?2",
+        params![us.scope, record_id],
+    )?;
+    match row {
+        Row::Kept => Ok(()),
+        Row::Returned => drop_claim(transaction, us, &record_id),
+        Row::Settled => {
+            clear(transaction, us, &record_id)?;
+            drop_claim(transaction, us, &record_id)
+        }
+    }
+}
+
+fn drop_claim(transaction: &Transaction<'_>, us: &Us, id: &str) -> rusqlite::Result<()> {
+    let mut delete = transaction
+        .prepare_cached("DELETE FROM claims WHERE scope = ?1 AND record_id = ?2 AND holder = ?3")?;
+    delete.execute(params![us.scope, id, us.holder]).map(drop)
+}
+
+fn clear(transaction: &Transaction<'_>, us: &Us, id: &str) -> rusqlite::Result<()> {
+    transaction.execute(
+        "UPDATE tries SET cleared = 1 WHERE scope = ?1 AND record_id = ?2 AND cleared = 0",
+        params![us.scope, id],
+    )?;
+    transaction
+        .execute("DELETE FROM suspects WHERE scope = ?1 AND record_id = ?2", params![us.scope, id])
+        .map(drop)
+}
+
+fn history(transaction: &Transaction<'_>, us: &Us, id: &str) -> rusqlite::Result<History> {
+    let mut select = transaction.prepare_cached(
+        "SELECT outcome, coalesce(reason, '') FROM tries
+         WHERE scope = ?1 AND record_id = ?2 AND cleared = 0
+           AND outcome IN ('failed', 'own_fault') ORDER BY id",
+    )?;
+    let mut history = History::default();
+    let mut rows = select.query(params![us.scope, id])?;
+    while let Some(row) = rows.next()? {
+        match row.get::<_, String>(0)?.as_str() {
+            "failed" => history.failed.push(row.get(1)?),
+            _ => history.own_faults += 1,
+        }
+    }
+    let mut suspect =
+        transaction.prepare_cached("SELECT 1 FROM suspects WHERE scope = ?1 AND record_id = ?2")?;
+    history.suspect = suspect.exists(params![us.scope, id])?;
+    Ok(history)
+}
+
+fn over_budget(
+    transaction: &Transaction<'_>,
+    us: &Us,
+    at: DateTime<Utc>,
+    reserve: f64,
+    budget: &BudgetSettings,
+) -> rusqlite::Result<Option<String>> {
+    let caps = [
+        (budget.usd_per_run, run_period(us), "for this run"),
+        (budget.usd_per_day, day_period(at), "for today (UTC)"),
+    ];
+    for (cap, period, words) in caps {
+        let Some(cap) = cap else { continue };
+        let used: f64 = transaction
+            .query_row("SELECT usd FROM money WHERE period = ?1", [period], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0.0);
+        if used + reserve > cap + USD_TOLERANCE {
+            return Ok(Some(format!(
+                "the budget of {cap:.2} USD {words} is used up: {used:.4} USD are spent or set \
+                 aside, and the next picture may cost {reserve:.4}"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+fn add_money(
+    transaction: &Transaction<'_>,
+    us: &Us,
+    at: DateTime<Utc>,
+    usd: f64,
+) -> rusqlite::Result<()> {
+    for period in [run_period(us), day_period(at)] {
+        transaction.execute(
+            "INSERT INTO money (period, usd) VALUES (?1, ?2)
+             ON CONFLICT (period) DO UPDATE SET usd = usd + excluded.usd",
+            params![period, usd],
+        )?;
+    }
+    Ok(())
+}
+
+fn run_period(us: &Us) -> String {
+    format!("run {}", us.run)
+}
+
+fn day_period(at: DateTime<Utc>) -> String {
+    format!("day {}", at.format("%Y-%m-%d"))
+}
+
+/// Sortable, to the microsecond: what `PostgreSQL` keeps.
+fn stamp(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+fn parse(text: &str) -> rusqlite::Result<DateTime<Utc>> {
+    DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// SQLite's integers are signed; token counts that large do not exist.
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn unsigned(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}
+
+fn millis(took: Duration) -> i64 {
+    i64::try_from(took.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
