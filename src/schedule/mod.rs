@@ -1,8 +1,12 @@
 //! What is due when: schedules as checked values and the slots they make.
 //!
-//! `slot.rs` is pure arithmetic on them, `ticker.rs` rings the bell. Knows nothing of runs,
+//! `slot.rs` is pure arithmetic on them over the expressions of `cron.rs`, `ticker.rs` rings the bell. Knows nothing of runs,
 //! processes or people. Invariant: a [`Schedule`] has been checked by `config`; every duration in
 //! it is positive and its cron expression has a next time.
+
+pub mod cron;
+pub mod slot;
+pub mod ticker;
 
 use std::collections::BTreeMap;
 use std::fmt;
