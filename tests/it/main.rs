@@ -7,3 +7,5 @@
     clippy::expect_used,
     reason = "a test may panic: that is how it fails"
 )]
+mod alert_messages;
+mod alert_news;
