@@ -6,6 +6,7 @@
 //! Invariant: `claimed = succeeded + errored + blocked + returned`, or the signal is not printed.
 
 pub mod category;
+pub mod picture;
 pub mod prompt;
 pub mod record;
 pub mod reviewer;

@@ -7,5 +7,7 @@
     clippy::expect_used,
     reason = "a test may panic: that is how it fails"
 )]
+
 mod alert_messages;
 mod alert_news;
+mod picture;
