@@ -72,6 +72,12 @@ impl Redactor {
         Self { values }
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self::new(self.values.into_iter().chain(other.values))
+    }
+
     /// Takes the values of all variables whose name says they are secret; a list separated by
     /// commas counts as its parts, too.
     pub fn from_environment<'a>(vars: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {

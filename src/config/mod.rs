@@ -5,19 +5,57 @@
 //! Nobody below `app` sees [`Config`]; each part gets its own settings.
 //! Invariant: what is in a [`Config`] has been checked; nothing later finds it impossible.
 
+mod channel;
+mod combination;
+mod document;
+mod dotenv;
+mod environment;
+mod job;
+mod load;
+pub mod problem;
+mod records;
+mod reviewer;
+mod schedule;
+mod secrets;
+mod section;
+mod service;
+pub mod units;
+mod warning;
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+
+pub use load::{load, load_at};
 
 use crate::alert::channel::ChannelSettings;
 use crate::review::settings::ReviewSettings;
 use crate::schedule::Schedule;
+use crate::secret::Secret;
 
-/// The environment as a map: the process's own, over `.env`'s. Holds secrets, so no `Debug`.
+/// Where to look for the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// `--config` or `LOOKOUT_CONFIG`; must exist if given.
+    pub config: Option<PathBuf>,
+    /// Working directory, absolute: where `lookout.toml` is looked for otherwise.
+    pub cwd: PathBuf,
+}
+
+/// The environment as a map: the process's own, over `.env`'s. Holds secrets, so `Debug` shows
+/// only names.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Environment(pub BTreeMap<String, String>);
 
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// Everything, checked.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Folder that relative paths count from.
     pub root: PathBuf,
@@ -29,6 +67,8 @@ pub struct Config {
     pub schedules: Vec<Schedule>,
     /// Enabled channels, by name.
     pub channels: Vec<ChannelSettings>,
+    /// Files of schedules and alerts that say `enabled = false`: `schedules/x.toml`.
+    pub switched_off: Vec<String>,
     /// What `lookout review` needs.
     pub review: ReviewSettings,
     /// For `${NAME}` and for the redactor.
@@ -42,6 +82,8 @@ pub struct ServiceSettings {
     pub instance: String,
     /// Where pages and API listen.
     pub bind: SocketAddr,
+    /// What callers must show; always there if `bind` can be reached from other machines.
+    pub token: Option<Secret>,
     /// Absolute.
     pub state_dir: PathBuf,
     /// Runs at once over all schedules.

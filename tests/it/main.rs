@@ -10,4 +10,5 @@
 
 mod alert_messages;
 mod alert_news;
+mod config;
 mod picture;

@@ -1,0 +1,247 @@
+//! `alerts/*.toml`, and the channels that one variable makes.
+//!
+//! Invariant: every fallback names a channel that is on, and no chain of fallbacks is a circle.
+
+use url::{Host, Url};
+
+use super::section::{Names, Reader, Section, split_list};
+use crate::alert::channel::{ChannelKind, ChannelSettings};
+use crate::secret::Secret;
+use crate::watch::Severity;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KindChoice {
+    Console,
+    Slack,
+    Webhook,
+    Email,
+}
+
+/// One alert file.
+pub(super) fn read(section: &Section<'_>, name: &str) -> Option<ChannelSettings> {
+    let _ = section.flag("enabled");
+    let choices = [
+        ("slack", KindChoice::Slack),
+        ("webhook", KindChoice::Webhook),
+        ("email", KindChoice::Email),
+        ("console", KindChoice::Console),
+    ];
+    if !section.has("kind") {
+        let instead = "write kind = \"slack\", \"webhook\", \"email\" or \"console\"";
+        section.problem("kind", "this file does not say what kind of channel it is", instead);
+    }
+    let kind = section.choice("kind", &choices);
+    let severities = [
+        ("info", Severity::Info),
+        ("warning", Severity::Warning),
+        ("critical", Severity::Critical),
+    ];
+    let severity = section.choice("severity", &severities).unwrap_or(Severity::Warning);
+    let fallback = section.text("fallback");
+    let kind = match kind? {
+        KindChoice::Console => Some(ChannelKind::Console),
+        KindChoice::Slack => slack(section),
+        KindChoice::Webhook => webhook(section),
+        KindChoice::Email => email(section),
+    };
+    Some(ChannelSettings { name: name.to_owned(), severity, fallback, kind: kind? })
+}
+
+/// The secret that a channel can't do without.
+fn needed(section: &Section<'_>, key: &str, variable: &str) -> Option<Secret> {
+    let secret = section.secret_or_file(key);
+    if secret.is_none() && !section.has(key) && !section.has(&format!("{key}_file")) {
+        let instead = format!("write {key} = \"${{{variable}}}\", and {variable}=… into .env");
+        section.problem(key, "this is missing", instead);
+    }
+    secret
+}
+
+fn slack(section: &Section<'_>) -> Option<ChannelKind> {
+    let webhook_url = needed(section, "webhook_url", "SLACK_WEBHOOK_URL")?;
+    let fault = web_fault(&webhook_url).filter(|_| section.names() == Names::Required);
+    if let Some(fault) = fault {
+        let instead = "take the address that Slack shows under Incoming Webhooks: \
+                       https://hooks.slack.com/services/…";
+        section.problem("webhook_url", fault, instead);
+    }
+    Some(ChannelKind::Slack { webhook_url })
+}
+
+fn webhook(section: &Section<'_>) -> Option<ChannelKind> {
+    let url = needed(section, "url", "ALERT_WEBHOOK_URL");
+    let signing_secret = section.secret_or_file("signing_secret");
+    let url = url?;
+    if let Some(fault) = web_fault(&url).filter(|_| section.names() == Names::Required) {
+        section.problem("url", fault, "set it to an address that begins with https://");
+    }
+    Some(ChannelKind::Webhook { url, signing_secret })
+}
+
+fn email(section: &Section<'_>) -> Option<ChannelKind> {
+    let smtp_url = needed(section, "smtp_url", "SMTP_URL");
+    let from = section.text("from");
+    if let Some(from) = from.as_ref().filter(|from| !is_address(from)) {
+        let what = format!("\"{from}\" is no mail address");
+        section.problem("from", what, "write from = \"lookout@example.com\"");
+    }
+    let to = section.texts("to");
+    let is_unread = to.is_none() && section.has("to");
+    let to: Vec<String> = to.iter().flatten().flat_map(|list| split_list(list)).collect();
+    if to.is_empty() && !is_unread {
+        let instead = "write to = [\"oncall@example.com\"]";
+        section.problem("to", "nobody is written to", instead);
+    }
+    if section.names() == Names::Required {
+        for address in to.iter().filter(|address| !is_address(address)) {
+            let what = format!("\"{address}\" is no mail address");
+            section.problem("to", what, "write to = [\"oncall@example.com\"]");
+        }
+        if let Some(fault) = smtp_url.as_ref().and_then(smtp_fault) {
+            section.problem("smtp_url", fault, SMTP_FORMS);
+        }
+    }
+    Some(ChannelKind::Email { smtp_url: smtp_url?, from, to })
+}
+
+const SMTP_FORMS: &str = "set it to smtps://user:password@host:465 (TLS from the start), \
+                          smtp://user:password@host:587 (STARTTLS), or \
+                          smtp+insecure://127.0.0.1:2525 for a relay on this machine; special \
+                          letters in user and password as %40 for @, %2F for /";
+
+/// What is wrong with a web address, without saying the address.
+fn web_fault(url: &Secret) -> Option<&'static str> {
+    match Url::parse(url.expose()) {
+        Err(_) => Some("its value is no web address"),
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            Some("its value does not begin with https://")
+        }
+        Ok(_) => None,
+    }
+}
+
+/// What is wrong with an SMTP address, without saying it.
+fn smtp_fault(url: &Secret) -> Option<&'static str> {
+    let Ok(url) = Url::parse(url.expose()) else { return Some("its value is no mail server") };
+    if !url.has_host() {
+        return Some("its value names no host");
+    }
+    match url.scheme() {
+        "smtp" | "smtps" => None,
+        "smtp+insecure" if is_loopback(&url) => None,
+        "smtp+insecure" => Some("its value sends passwords and mails unencrypted over a network"),
+        _ => Some("its value does not begin with smtp:// or smtps://"),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        // Schemes that `url` does not know keep addresses as names.
+        Some(Host::Domain(name)) => {
+            name == "localhost"
+                || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// Enough to catch a slip: the mail server has the last word.
+fn is_address(text: &str) -> bool {
+    let address = text.rsplit_once('<').map_or(text, |(_, rest)| rest.trim_end_matches('>'));
+    address.split_once('@').is_some_and(|(user, host)| {
+        !user.is_empty() && !host.is_empty() && !address.contains(char::is_whitespace)
+    })
+}
+
+/// Channels made by their variable alone, unless a file uses the variable or has the name.
+pub(super) fn by_variable(
+    reader: &Reader<'_>,
+    uses: impl Fn(&str) -> bool,
+    is_taken: impl Fn(&str) -> bool,
+) -> Vec<ChannelSettings> {
+    let variables = reader.variables;
+    let made = |name: &str, kind| ChannelSettings {
+        name: name.to_owned(),
+        severity: Severity::Warning,
+        fallback: None,
+        kind,
+    };
+    let mut channels = Vec::new();
+    let free = |variable: &str, name: &str| {
+        variables.get(variable).filter(|_| !uses(variable) && !is_taken(name)).map(Secret::new)
+    };
+    let check = |variable: &str, fault: Option<&'static str>, instead: &str| {
+        if let Some(fault) = fault {
+            reader.problem(variables.place(variable), variable, fault, instead);
+        }
+    };
+    if let Some(webhook_url) = free("SLACK_WEBHOOK_URL", "slack") {
+        let instead = "take the address that Slack shows under Incoming Webhooks";
+        check("SLACK_WEBHOOK_URL", web_fault(&webhook_url), instead);
+        channels.push(made("slack", ChannelKind::Slack { webhook_url }));
+    }
+    if let Some(url) = free("ALERT_WEBHOOK_URL", "webhook") {
+        let instead = "set it to an address that begins with https://";
+        check("ALERT_WEBHOOK_URL", web_fault(&url), instead);
+        let signing_secret = variables.get("ALERT_WEBHOOK_SECRET").map(Secret::new);
+        channels.push(made("webhook", ChannelKind::Webhook { url, signing_secret }));
+    }
+    let to = variables.get("ALERT_EMAIL_TO").map(split_list).unwrap_or_default();
+    if !to.is_empty() && !uses("ALERT_EMAIL_TO") && !is_taken("email") {
+        for address in to.iter().filter(|address| !is_address(address)) {
+            let what = format!("\"{address}\" is no mail address");
+            let place = variables.place("ALERT_EMAIL_TO");
+            reader.problem(place, "ALERT_EMAIL_TO", what, "write oncall@example.com");
+        }
+        match variables.get("SMTP_URL").map(Secret::new) {
+            Some(smtp_url) => {
+                check("SMTP_URL", smtp_fault(&smtp_url), SMTP_FORMS);
+                let from = variables.get("ALERT_EMAIL_FROM").map(str::to_owned);
+                channels.push(made("email", ChannelKind::Email { smtp_url, from, to }));
+            }
+            None => reader.problem(
+                variables.place("ALERT_EMAIL_TO"),
+                "SMTP_URL",
+                "ALERT_EMAIL_TO is set, but there is no mail server to send through",
+                format!("put SMTP_URL into .env: {SMTP_FORMS}"),
+            ),
+        }
+    }
+    channels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mail_servers_are_encrypted_or_on_this_machine() {
+        for (url, good) in [
+            ("smtps://u:p@mail.example:465", true),
+            ("smtp://mail.example:587", true),
+            ("smtp+insecure://127.0.0.1:2525", true),
+            ("smtp+insecure://localhost:2525", true),
+            ("smtp+insecure://mail.example:25", false),
+            ("https://mail.example", false),
+            ("mail.example:587", false),
+            ("smtp://", false),
+        ] {
+            assert_eq!(smtp_fault(&Secret::new(url)).is_none(), good, "{url}");
+        }
+    }
+
+    #[test]
+    fn slips_in_mail_addresses_are_seen() {
+        for (text, good) in [
+            ("a@b.example", true),
+            ("On Call <a@b.example>", true),
+            ("a.b.example", false),
+            ("@b", false),
+            ("a@", false),
+        ] {
+            assert_eq!(is_address(text), good, "{text}");
+        }
+    }
+}

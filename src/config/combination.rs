@@ -1,0 +1,163 @@
+//! What each setting allows for itself but not together: boxes and gaps, channels and fallbacks.
+//!
+//! Refused with the arithmetic, never warned about: a warning is read after the first bad night.
+//! Invariant: of the schedules and channels that pass, every name leads somewhere.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::section::Section;
+use super::units::write_duration;
+use crate::alert::channel::ChannelSettings;
+use crate::schedule::{Cadence, Job, Overlap, Schedule, slot};
+
+/// Whether box and graces of a schedule fit between its slots.
+pub(super) fn check_times(section: &Section<'_>, schedule: &Schedule, now: DateTime<Utc>) {
+    let busy = schedule.time_box + schedule.signal_grace;
+    if schedule.stall_after > busy {
+        section.problem(
+            "stall_after",
+            format!(
+                "a stall is noticed after {}, but the run is stopped after time_box {} + \
+                 signal_grace {} = {}",
+                write_duration(schedule.stall_after),
+                write_duration(schedule.time_box),
+                write_duration(schedule.signal_grace),
+                write_duration(busy)
+            ),
+            "make stall_after shorter",
+        );
+    }
+    if let Job::Http(job) = &schedule.job
+        && job.call_timeout > busy
+        && section.section("job").has("call_timeout")
+    {
+        section.section("job").problem(
+            "call_timeout",
+            format!(
+                "one call may take {}, but the run is stopped after time_box {} + signal_grace {} \
+                 = {}",
+                write_duration(job.call_timeout),
+                write_duration(schedule.time_box),
+                write_duration(schedule.signal_grace),
+                write_duration(busy)
+            ),
+            "make call_timeout shorter",
+        );
+    }
+    check_gap(section, schedule, busy, now);
+}
+
+fn check_gap(section: &Section<'_>, schedule: &Schedule, busy: Duration, now: DateTime<Utc>) {
+    let Cadence::Cron(cron) = &schedule.cadence else { return };
+    match schedule.overlap {
+        Overlap::Skip => {}
+        Overlap::Queue | Overlap::Replace => return,
+    }
+    let gap = slot::shortest_gap(schedule, now);
+    let latest = busy + schedule.jitter;
+    if latest < gap {
+        return;
+    }
+    let jitter = if schedule.jitter.is_zero() {
+        String::new()
+    } else {
+        format!(" + jitter {}", write_duration(schedule.jitter))
+    };
+    let key = if section.has("time_box") { "time_box" } else { "cron" };
+    section.problem(
+        key,
+        format!(
+            "time_box {} + signal_grace {}{jitter} = {}, but \"{cron}\" in {} comes again after \
+             {}: a run could still be going on, and the next one would be skipped",
+            write_duration(schedule.time_box),
+            write_duration(schedule.signal_grace),
+            write_duration(latest),
+            schedule.timezone.name(),
+            write_duration(gap)
+        ),
+        format!(
+            "make time_box + signal_grace shorter than {}, or write overlap = \"queue\" or \
+             \"replace\"",
+            write_duration(gap)
+        ),
+    );
+}
+
+/// Names of channels: those that are on, and those whose file is off or broken.
+pub(super) struct ChannelNames<'a> {
+    pub(super) on: &'a [ChannelSettings],
+    pub(super) off: &'a [String],
+    pub(super) broken: &'a [String],
+}
+
+impl ChannelNames<'_> {
+    /// Notes a problem if the name leads nowhere.
+    pub(super) fn check(&self, section: &Section<'_>, key: &str, name: &str) {
+        let is_on = self.on.iter().any(|channel| channel.name == name);
+        if is_on || self.broken.iter().any(|broken| broken == name) {
+            return;
+        }
+        if self.off.iter().any(|off| off == name) {
+            let what = format!("the channel \"{name}\" is switched off");
+            let instead =
+                format!("write enabled = true in alerts/{name}.toml, or take it out here");
+            section.problem(key, what, instead);
+            return;
+        }
+        let names: Vec<&str> = self.on.iter().map(|channel| channel.name.as_str()).collect();
+        let instead = if names.is_empty() {
+            format!("there is no channel yet: make alerts/{name}.toml")
+        } else {
+            format!("the channels are: {}", names.join(", "))
+        };
+        section.problem(key, format!("there is no channel called \"{name}\""), instead);
+    }
+}
+
+/// The circle that begins and ends with this channel, if its fallbacks make one.
+pub(super) fn circle(channels: &[ChannelSettings], start: &str) -> Option<String> {
+    let mut path = vec![start];
+    let mut at = start;
+    loop {
+        let next = channels.iter().find(|channel| channel.name == at)?.fallback.as_deref()?;
+        let is_known = path.contains(&next);
+        path.push(next);
+        if next == start {
+            return Some(path.join(" → "));
+        }
+        if is_known {
+            return None;
+        }
+        at = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::channel::ChannelKind;
+    use crate::watch::Severity;
+
+    #[test]
+    fn circles_of_fallbacks_are_found_from_each_of_their_members_only() {
+        let channel = |name: &str, fallback: Option<&str>| ChannelSettings {
+            name: name.to_owned(),
+            severity: Severity::Warning,
+            fallback: fallback.map(str::to_owned),
+            kind: ChannelKind::Console,
+        };
+        let channels = [
+            channel("a", Some("b")),
+            channel("b", Some("c")),
+            channel("c", Some("b")),
+            channel("d", Some("d")),
+            channel("e", None),
+        ];
+        assert_eq!(circle(&channels, "a"), None);
+        assert_eq!(circle(&channels, "b").as_deref(), Some("b → c → b"));
+        assert_eq!(circle(&channels, "d").as_deref(), Some("d → d"));
+        assert_eq!(circle(&channels, "e"), None);
+    }
+}

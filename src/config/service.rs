@@ -1,0 +1,76 @@
+//! `[service]`: instance, address, state directory.
+//!
+//! Invariant: an address that others can reach has a token.
+
+use std::net::SocketAddr;
+
+use super::ServiceSettings;
+use super::section::Section;
+use crate::secret::Secret;
+
+/// Where pages and API listen unless told otherwise.
+const BIND: ([u8; 4], u16) = ([127, 0, 0, 1], 8720);
+
+/// Runs at once: reviews hold up to 256 MiB of pictures each, so more than a few would not fit a
+/// small machine.
+const MAX_RUNNING: u32 = 10;
+
+/// Shorter tokens can be guessed within a day at the rates a small server answers.
+const SHORTEST_TOKEN: usize = 16;
+
+/// Reads the section.
+pub(super) fn read(section: Section<'_>) -> ServiceSettings {
+    let instance = section.text("instance").unwrap_or_else(|| "prod".to_owned());
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if instance.is_empty() || instance.len() > 64 || !instance.chars().all(fits) {
+        section.problem(
+            "instance",
+            format!("\"{instance}\" can't be part of an incident's key"),
+            "write 1 to 64 letters, digits, `-`, `_` or `.`",
+        );
+    }
+    let bind = bind(&section);
+    let token = token(&section);
+    if !bind.ip().is_loopback() && token.is_none() {
+        section.problem(
+            "bind",
+            format!("{bind} can be reached from other machines, and no token is set"),
+            "put LOOKOUT_TOKEN=… (16 characters or more) into .env, or bind to 127.0.0.1",
+        );
+    }
+    let state_dir = section.path("state_dir").unwrap_or_else(|| section.reader.root.join("state"));
+    let max_running = section.integer("max_running", 1..=10_000).unwrap_or(MAX_RUNNING);
+    section.finish();
+    ServiceSettings { instance, bind, token, state_dir, max_running }
+}
+
+fn bind(section: &Section<'_>) -> SocketAddr {
+    let default = SocketAddr::from(BIND);
+    let Some(text) = section.text("bind") else { return default };
+    text.parse().unwrap_or_else(|_| {
+        section.problem(
+            "bind",
+            format!("\"{text}\" is no address with a port"),
+            "write an IP address and a port, for example \"127.0.0.1:8720\" or \"[::1]:8720\"",
+        );
+        default
+    })
+}
+
+fn token(section: &Section<'_>) -> Option<Secret> {
+    let (token, key) = match section.secret_or_file("token") {
+        Some(token) => (Some(token), "token"),
+        None => (section.reader.variables.get("LOOKOUT_TOKEN").map(Secret::new), "LOOKOUT_TOKEN"),
+    };
+    let token = token?;
+    if token.expose().len() < SHORTEST_TOKEN {
+        let place = section.reader.variables.place(key);
+        section.reader.problem(
+            place,
+            key,
+            format!("the token is shorter than {SHORTEST_TOKEN} characters"),
+            "make one with: openssl rand -hex 24",
+        );
+    }
+    Some(token)
+}
