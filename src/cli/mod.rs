@@ -4,6 +4,10 @@
 //! Invariant: exit codes are 0 done, 1 the work failed, 2 wrong usage, 75 try later,
 //! 78 configuration.
 
+pub mod check;
+pub mod init;
+pub mod start;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -33,6 +37,14 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Is the configuration right? Asks nobody; exit code 78 if it is not
+    Check {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a first configuration into this folder; what is there stays as it is
+    Init,
     /// Holds one run; started by the daemon, not by hand
     #[command(hide = true)]
     Keeper {
@@ -47,7 +59,27 @@ pub fn main() -> ExitCode {
     crate::http::install_crypto_provider();
     let cli = Cli::parse();
     match cli.command {
+        Command::Check { json } => {
+            let form = if json { check::Form::Json } else { check::Form::Text };
+            ExitCode::from(check::run(cli.config, form))
+        }
+        Command::Init => {
+            let written = std::env::current_dir().map_err(anyhow::Error::from);
+            finish(written.and_then(|folder| init::run(&folder)))
+        }
         Command::Keeper { directory: _ } => ExitCode::from(EXIT_FAILED),
+    }
+}
+
+/// A command's exit code; an error is told in one line, causes included.
+#[expect(clippy::print_stderr, reason = "the command's own words")]
+fn finish(outcome: anyhow::Result<u8>) -> ExitCode {
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("lookout: {error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
     }
 }
 

@@ -11,4 +11,5 @@
 mod alert_messages;
 mod alert_news;
 mod config;
+mod config_examples;
 mod picture;

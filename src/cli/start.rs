@@ -1,0 +1,60 @@
+//! What nearly every command begins with: the configuration, read once, its problems told.
+//!
+//! Invariant: the process's environment and working directory are read here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::config::problem::Problems;
+use crate::config::{self, Config, Location};
+
+/// Where the configuration is looked for.
+///
+/// # Errors
+/// When the working directory is gone.
+pub fn location(config: Option<PathBuf>) -> std::io::Result<Location> {
+    Ok(Location { config, cwd: std::env::current_dir()? })
+}
+
+/// The variables of the process; bytes that are no text are replaced.
+#[must_use]
+pub fn process_environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .map(|(name, value)| {
+            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+        })
+        .collect()
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Exit code 78.
+    #[error("{0}")]
+    Configuration(#[from] Problems),
+    /// Exit code 1.
+    #[error("the working directory can't be found: {0}")]
+    WorkingDirectory(#[from] std::io::Error),
+}
+
+/// Reads the configuration as it is now.
+///
+/// # Errors
+/// All its problems.
+pub fn configuration(config: Option<PathBuf>) -> Result<Config, StartError> {
+    Ok(config::load(&location(config)?, &process_environment())?)
+}
+
+/// Tells why there is no configuration; the exit code that says so.
+#[expect(clippy::print_stderr, reason = "the command line speaks to a person")]
+#[must_use]
+pub fn refused(error: &StartError) -> u8 {
+    eprintln!("{error}");
+    match error {
+        StartError::Configuration(_) => {
+            eprintln!("Nothing was started. `lookout check` says whether all is right.");
+            super::EXIT_CONFIG
+        }
+        StartError::WorkingDirectory(_) => super::EXIT_FAILED,
+    }
+}
