@@ -4,6 +4,9 @@
 //! ports. What a run's end means is `watch`'s business.
 //! Invariant: no run without a slot that was claimed in the ledger first.
 
+pub mod keeper;
+pub mod ledger;
+
 use std::fmt;
 
 use chrono::{DateTime, Utc};

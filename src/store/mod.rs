@@ -4,6 +4,11 @@
 //! `synchronous=FULL`: a committed row survives a power cut. Each file brings its tables.
 //! Invariant: every claim is one conditional write whose row count names the winner.
 
+mod history;
+mod incidents;
+mod ledger;
+mod rows;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +21,7 @@ use crate::storage::StorageError;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tables in the order they came, one entry a version; entries are never changed, only appended.
-const MIGRATIONS: &[&str] = &[];
+const MIGRATIONS: &[&str] = &[include_str!("guard_tables.sql")];
 
 /// A handle to `guard.db`; clones share the connection.
 #[derive(Clone, Debug)]

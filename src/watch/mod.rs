@@ -4,6 +4,12 @@
 //! verdict, incident and news in one transaction. Who is told and how is `alert`'s business.
 //! Invariant: a slot has exactly one verdict, and a fault has at most one open incident.
 
+pub mod faults;
+pub mod history;
+pub mod incidents;
+pub mod judge;
+pub mod observed;
+
 use std::fmt;
 
 use chrono::{DateTime, Utc};

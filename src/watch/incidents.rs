@@ -1,0 +1,157 @@
+//! Where verdicts, incidents and news are written: one port, so that they are one transaction.
+//!
+//! `store` implements it. Who decides what is written is [`super::watchdog`] (and `alert`, for its own
+//! channels); who reads the news is `alert`.
+//! Invariant: a slot's verdict, what it does to incidents and the news of it are all there or
+//! all absent; a fault key has at most one incident that is not resolved.
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::history::Summary;
+use super::{Facts, Incident, IncidentKind, News, Severity, Verdict};
+use crate::run::RunId;
+use crate::schedule::Slot;
+use crate::storage::StorageError;
+
+/// The verdict of a slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// Which slot.
+    pub slot: Slot,
+    /// Its run; `None` for a slot that nobody claimed. Must be as it is in the ledger, so that
+    /// a slot that was claimed a moment ago is not judged as one that was not.
+    pub run: Option<RunId>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, for people.
+    pub reason: String,
+    /// What else is worth knowing.
+    pub findings: Vec<String>,
+    /// What the run came to.
+    pub summary: Summary,
+    /// When it was decided.
+    pub at: DateTime<Utc>,
+}
+
+/// What happens to an incident.
+#[derive(Clone, Debug, PartialEq)]
+pub enum IncidentWrite {
+    /// The fault is there: opens an incident, or touches the one that is open. News if it is
+    /// new or got worse.
+    Fault(Box<FaultWrite>),
+    /// It is over: resolves the incident, if one is open.
+    Over {
+        /// Which fault.
+        key: String,
+        /// What is known.
+        facts: Box<Facts>,
+    },
+    /// It is still there, and somebody should hear of it again.
+    Remind {
+        /// Which fault.
+        key: String,
+    },
+    /// Something that is over when it is told (`was_blind`): one piece of news, nothing open.
+    Notice(Box<FaultWrite>),
+}
+
+/// A fault as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FaultWrite {
+    /// Which fault.
+    pub key: FaultKey,
+    /// How bad it is; an open incident never becomes less severe by this.
+    pub severity: Severity,
+    /// The run it shows in; each run counts once.
+    pub run: Option<RunId>,
+    /// What is known.
+    pub facts: Facts,
+    /// Names of channels; empty: every channel.
+    pub notify: Vec<String>,
+}
+
+/// `<instance>/<schedule>/<kind>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultKey {
+    /// `[service] instance`.
+    pub instance: String,
+    /// Which schedule, if one is concerned.
+    pub schedule: Option<String>,
+    /// What it is about.
+    pub kind: IncidentKind,
+}
+
+impl FaultKey {
+    /// As stored: `-` where no schedule is concerned.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let schedule = self.schedule.as_deref().unwrap_or("-");
+        format!("{}/{schedule}/{}", self.instance, self.kind)
+    }
+}
+
+/// An incident that is not resolved, with what its next message needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenIncident {
+    /// The incident.
+    pub incident: Incident,
+    /// What is known.
+    pub facts: Facts,
+    /// Who is told.
+    pub notify: Vec<String>,
+    /// When the last news of it was written.
+    pub told_at: DateTime<Utc>,
+    /// How many reminders there were.
+    pub n_reminders: u32,
+    /// The last run it was seen in.
+    pub last_run: Option<RunId>,
+}
+
+/// One transaction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Verdicts; each must be its slot's first, or nothing of this outcome is written.
+    pub judgements: Vec<Judgement>,
+    /// Runs whose processes are known to be gone.
+    pub closed: Vec<(RunId, DateTime<Utc>)>,
+    /// Findings attached to runs that have their verdict already.
+    pub late: Vec<(RunId, Vec<String>)>,
+    /// What happens to incidents.
+    pub incidents: Vec<IncidentWrite>,
+    /// Absences that are told by this.
+    pub told_absences: Vec<i64>,
+}
+
+impl Outcome {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What a transaction came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Recorded {
+    /// Written, with this news.
+    Written(Vec<News>),
+    /// A slot of it had its verdict already (or is claimed, for a slot that was thought
+    /// unclaimed); nothing was written.
+    AlreadyJudged,
+}
+
+/// Verdicts, incidents and news.
+#[async_trait]
+pub trait Incidents: Send + Sync + Debug {
+    /// Incidents that are not resolved, oldest first.
+    async fn open_incidents(&self) -> Result<Vec<OpenIncident>, StorageError>;
+
+    /// Writes an outcome in one transaction.
+    async fn record(&self, outcome: Outcome, at: DateTime<Utc>) -> Result<Recorded, StorageError>;
+
+    /// Takes an incident: no more reminders. Says whether there was one to take.
+    async fn acknowledge(&self, incident: i64) -> Result<bool, StorageError>;
+}

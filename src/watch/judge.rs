@@ -1,0 +1,507 @@
+//! The verdict: what the evidence of one run means.
+//!
+//! Pure: the configuration the run started with, what was seen, and what time it is. Nothing here
+//! waits, writes or tells anybody.
+//! Invariant: the same evidence gives the same verdict, however often and however late it is read.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::observed::{Exit, Observed};
+use super::{Verdict, faults};
+use crate::keep::evidence::{CallOutcome, StopReason};
+use crate::run::keeper::Presence;
+use crate::schedule::{Job, Schedule};
+
+/// From a claim near its deadline to the job's start: the keeper is a process that has to come up
+/// on a busy machine.
+pub const KEEPER_STARTS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Beyond box, grace and kill grace: by then the keeper has had its time to notice and write.
+pub const KEEPER_ENDS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Linux numbers of the signals that a wind-down may send by default (`signal(7)`).
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+
+/// `EX_TEMPFAIL`: the job gave up because somebody else was down.
+pub const EXIT_TRY_LATER: i32 = 75;
+
+/// What is worth knowing besides the verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The signal came after the verdict.
+    SignalledLate,
+    /// It signalled, and its processes had to be stopped.
+    SignalledButStopped,
+    /// It signalled, and said by its exit that something was wrong.
+    SignalledButFailed,
+    /// Work was waiting, and nothing of it was done.
+    NothingDone {
+        /// What was left.
+        remaining: u64,
+    },
+    /// Something held its output after the main process had ended.
+    PipeHeld,
+    /// Processes outlived the main process.
+    Swept {
+        /// How many.
+        n_processes: u32,
+    },
+    /// Processes had to be killed.
+    Killed {
+        /// How many.
+        n_processes: u32,
+    },
+    /// The keeper had to be stopped from outside.
+    KeeperHung,
+    /// The run goes on after its verdict was given.
+    StartedLate,
+    /// The box is full and there is work left.
+    WorkLeft {
+        /// How much.
+        remaining: u64,
+    },
+    /// It was run late, because Lookout was not there.
+    CaughtUp,
+    /// It was stopped because somebody asked, or for the run after it.
+    StoppedOnRequest,
+    /// The last note of the job.
+    Note(String),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SignalledLate => f.write_str("signalled late, after it was given up"),
+            Self::SignalledButStopped => f.write_str("signalled, but had to be stopped"),
+            Self::SignalledButFailed => f.write_str("signalled, but ended with an error"),
+            Self::NothingDone { remaining } => {
+                write!(f, "nothing was done, although {remaining} were waiting")
+            }
+            Self::PipeHeld => f.write_str("something held its output open after it had ended"),
+            Self::Swept { n_processes } => write!(f, "left {n_processes} processes behind"),
+            Self::Killed { n_processes } => write!(f, "{n_processes} processes had to be killed"),
+            Self::KeeperHung => f.write_str("its keeper did not react and was stopped"),
+            Self::StartedLate => f.write_str("started after it was given up"),
+            Self::WorkLeft { remaining } => write!(f, "{remaining} left for the next run"),
+            Self::CaughtUp => f.write_str("run late, because Lookout was not there"),
+            Self::StoppedOnRequest => f.write_str("stopped on request"),
+            Self::Note(text) => write!(f, "note: {text}"),
+        }
+    }
+}
+
+/// A decision about a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It goes on.
+    Running(Movement),
+    /// It goes on, but should have been over; the watchdog stops it itself.
+    Overdue,
+    /// The slot has its verdict.
+    Over(Decision),
+}
+
+/// Whether something moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Movement {
+    /// Yes.
+    Moving,
+    /// Nothing for `stall_after`.
+    Stalled,
+}
+
+/// What the judge looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// The configuration the run started with.
+    pub schedule: &'a Schedule,
+    /// What was seen.
+    pub observed: &'a Observed,
+    /// Whether its keeper is there.
+    pub keeper: Presence,
+    /// Why the keeper could not be started.
+    pub start_error: Option<&'a str>,
+    /// Whether the time in which the job had to start is over, with [`KEEPER_STARTS_WITHIN`].
+    pub start: StartWindow,
+    /// Boot time now.
+    pub boot: Duration,
+}
+
+/// Whether a job may still start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartWindow {
+    /// It may.
+    Open,
+    /// It is too late.
+    Over,
+}
+
+/// Judges a run.
+#[must_use]
+pub fn judge(case: Case<'_>) -> State {
+    let observed = case.observed;
+    if observed.started.is_none() {
+        return not_started(&case).map_or(State::Running(Movement::Moving), State::Over);
+    }
+    if let Some((_, reason)) = observed.stopping
+        && let Some(decision) = stopped(case.schedule, observed, reason)
+    {
+        return State::Over(decision);
+    }
+    if observed.ended.is_some() || case.keeper == Presence::Gone {
+        return State::Over(ended(case.schedule, observed));
+    }
+    let Some(started) = observed.started else { return State::Running(Movement::Moving) };
+    let schedule = case.schedule;
+    let limit =
+        schedule.time_box + schedule.signal_grace + schedule.kill_grace + KEEPER_ENDS_WITHIN;
+    if case.boot.saturating_sub(started.boot) > limit {
+        return State::Overdue;
+    }
+    State::Running(movement(&case))
+}
+
+fn movement(case: &Case<'_>) -> Movement {
+    let observed = case.observed;
+    // While the tree is being stopped, and after the exit, silence means nothing.
+    let winding_up = observed.stopping.is_some() || observed.exit.is_some();
+    match observed.moved(case.schedule.stall_on) {
+        Some(moved)
+            if !winding_up && case.boot.saturating_sub(moved.boot) >= case.schedule.stall_after =>
+        {
+            Movement::Stalled
+        }
+        Some(_) | None => Movement::Moving,
+    }
+}
+
+/// The run of a keeper that was stopped from outside because it was overdue.
+#[must_use]
+pub fn overdue() -> Decision {
+    Decision {
+        verdict: Verdict::TimedOut,
+        reason: "still there after box and grace, and its keeper did not stop it".to_owned(),
+    }
+}
+
+fn not_started(case: &Case<'_>) -> Option<Decision> {
+    let missed = |reason: String| Some(Decision { verdict: Verdict::Missed, reason });
+    if let Some(error) = &case.observed.could_not_start {
+        return missed(format!("could not start: {error}"));
+    }
+    if let Some(error) = case.start_error {
+        return missed(format!("could not start: {error}"));
+    }
+    if case.observed.ended.is_some() {
+        return missed("its keeper ended before the job was started".to_owned());
+    }
+    match case.start {
+        StartWindow::Over => missed("not started in time".to_owned()),
+        // Also without a keeper: the conductor may still start one.
+        StartWindow::Open => None,
+    }
+}
+
+/// A tree that the keeper stopped. The verdict is certain at once, except on request: a job that
+/// was asked to go may still end well.
+fn stopped(schedule: &Schedule, observed: &Observed, reason: StopReason) -> Option<Decision> {
+    let said = if observed.signal.is_some() { ", although it had signalled" } else { "" };
+    match reason {
+        StopReason::TimedOut => Some(Decision {
+            verdict: Verdict::TimedOut,
+            reason: format!("still running after box and grace, and stopped{said}"),
+        }),
+        StopReason::Stalled => Some(Decision {
+            verdict: Verdict::Stalled,
+            reason: format!(
+                "nothing moved for {} s, and stopped{said}",
+                schedule.stall_after.as_secs()
+            ),
+        }),
+        StopReason::Asked => observed.ended.map(|_| {
+            let ended = ended(schedule, observed);
+            match ended.verdict {
+                Verdict::Completed => ended,
+                Verdict::NoSignal
+                | Verdict::Failed
+                | Verdict::TimedOut
+                | Verdict::Stalled
+                | Verdict::Interrupted
+                | Verdict::Missed
+                | Verdict::Skipped
+                | Verdict::Unobserved => {
+                    Decision { verdict: Verdict::Failed, reason: "stopped on request".to_owned() }
+                }
+            }
+        }),
+    }
+}
+
+/// The four pieces of evidence that a good run needs. All of them, or it is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quorum {
+    /// The job started, and in time.
+    pub start: Held,
+    /// Its main process ended with 0, or its last call was answered as it should.
+    pub exit: Held,
+    /// The completion text came.
+    pub signal: Held,
+    /// Something was done, or there was nothing to do.
+    pub work: Held,
+}
+
+/// Whether a piece of evidence is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It is.
+    Yes,
+    /// It is not.
+    No,
+}
+
+impl From<bool> for Held {
+    fn from(held: bool) -> Self {
+        if held { Self::Yes } else { Self::No }
+    }
+}
+
+/// The verdict that goes with the evidence; the first missing piece decides.
+#[must_use]
+pub fn verdict_of(quorum: Quorum) -> Verdict {
+    match (quorum.start, quorum.exit, quorum.signal, quorum.work) {
+        (Held::No, _, _, _) => Verdict::Missed,
+        (Held::Yes, Held::No, _, _) => Verdict::Failed,
+        (Held::Yes, Held::Yes, Held::No, _) => Verdict::NoSignal,
+        (Held::Yes, Held::Yes, Held::Yes, Held::No) => Verdict::Failed,
+        (Held::Yes, Held::Yes, Held::Yes, Held::Yes) => Verdict::Completed,
+    }
+}
+
+/// A run that ended by itself, or whose keeper is gone.
+fn ended(schedule: &Schedule, observed: &Observed) -> Decision {
+    let Some(exit) = observed.exit else { return interrupted(observed) };
+    if was_wound_down_without_signal(schedule, observed, exit) {
+        return Decision {
+            verdict: Verdict::TimedOut,
+            reason: "told to wind down at the box's end, it ended without its signal".to_owned(),
+        };
+    }
+    let answered = Answered::of(schedule, observed, exit);
+    let nothing_done = nothing_done(observed).is_some();
+    let verdict = verdict_of(Quorum {
+        start: observed.started.is_some().into(),
+        exit: answered.exit,
+        signal: answered.signal,
+        work: (!nothing_done).into(),
+    });
+    let reason = match verdict {
+        Verdict::Completed => "in time, without an error, with its signal".to_owned(),
+        Verdict::NoSignal => format!("ended without saying \"{}\"", schedule.signal),
+        Verdict::Failed if answered.exit == Held::Yes => nothing_done_reason(observed),
+        Verdict::Failed
+        | Verdict::TimedOut
+        | Verdict::Stalled
+        | Verdict::Interrupted
+        | Verdict::Missed
+        | Verdict::Skipped
+        | Verdict::Unobserved => failure_reason(observed, exit),
+    };
+    Decision { verdict, reason }
+}
+
+/// Whether the last evidence is an end as it should be, by the job's sort.
+struct Answered {
+    exit: Held,
+    signal: Held,
+}
+
+impl Answered {
+    fn of(schedule: &Schedule, observed: &Observed, exit: Exit) -> Self {
+        let signalled = observed.signal.is_some();
+        let no_failure = observed.failure.is_none();
+        match &schedule.job {
+            Job::Review { .. } | Job::Command(_) => {
+                // Told to go after its signal, a program may well end by that very request.
+                let by_wind_down = signalled && observed.box_ended.is_some() && is_request(exit);
+                let good_exit = exit.code == Some(0) || by_wind_down;
+                Self { exit: (good_exit && no_failure).into(), signal: signalled.into() }
+            }
+            Job::Http(_) => match observed.last_call.as_ref().map(|call| call.outcome) {
+                Some(CallOutcome::Signal | CallOutcome::Idle) => {
+                    Self { exit: no_failure.into(), signal: Held::Yes }
+                }
+                Some(CallOutcome::Other) => Self { exit: no_failure.into(), signal: Held::No },
+                Some(CallOutcome::Failed | CallOutcome::TimedOut) | None => {
+                    Self { exit: Held::No, signal: signalled.into() }
+                }
+            },
+        }
+    }
+}
+
+/// Ended by the signal that asks to wind down.
+fn is_request(exit: Exit) -> bool {
+    matches!(exit.signal, Some(SIGTERM | SIGINT))
+}
+
+fn was_wound_down_without_signal(schedule: &Schedule, observed: &Observed, exit: Exit) -> bool {
+    let by_process = !matches!(schedule.job, Job::Http(_));
+    by_process && observed.box_ended.is_some() && observed.signal.is_none() && is_request(exit)
+}
+
+fn interrupted(observed: &Observed) -> Decision {
+    let said = if observed.signal.is_some() { " (it had signalled)" } else { "" };
+    Decision {
+        verdict: Verdict::Interrupted,
+        reason: format!("its processes were gone before it was over{said}"),
+    }
+}
+
+/// `exit code 1`, `killed by signal 9`, `HTTP 500`; `None` while it runs.
+#[must_use]
+pub fn ending(observed: &Observed) -> Option<String> {
+    let exit = observed.exit?;
+    match (exit.code, exit.signal, &observed.last_call) {
+        (_, _, Some(call)) => Some(match (call.outcome, call.status) {
+            (CallOutcome::TimedOut, _) => "no answer in time".to_owned(),
+            (_, Some(status)) => format!("HTTP {status}"),
+            (_, None) => "no answer".to_owned(),
+        }),
+        (Some(code), _, None) => Some(format!("exit code {code}")),
+        (None, Some(signal), None) => Some(format!("killed by signal {signal}")),
+        (None, None, None) => None,
+    }
+}
+
+fn failure_reason(observed: &Observed, exit: Exit) -> String {
+    if let Some(failure) = &observed.failure {
+        return failure.clone();
+    }
+    let ending = ending(observed).unwrap_or_else(|| "ended".to_owned());
+    if exit.code == Some(EXIT_TRY_LATER) {
+        return format!("{ending}: it gave up, because what it needs is unavailable");
+    }
+    match &observed.last_call {
+        Some(call) if !call.detail.is_empty() => format!("{ending}: {}", call.detail),
+        Some(_) | None => ending,
+    }
+}
+
+/// What is left, when totals say that work was waiting and nothing of it was done.
+fn nothing_done(observed: &Observed) -> Option<u64> {
+    let done = ["succeeded", "errored", "blocked"].map(|name| observed.count(name));
+    let remaining = observed.count("remaining");
+    (remaining > 0 && done.iter().sum::<u64>() == 0).then_some(remaining)
+}
+
+fn nothing_done_reason(observed: &Observed) -> String {
+    let remaining = nothing_done(observed).unwrap_or(0);
+    Finding::NothingDone { remaining }.to_string()
+}
+
+/// What is worth knowing besides the verdict, at the time of the verdict.
+#[must_use]
+pub fn findings(observed: &Observed, verdict: Verdict) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let signalled = observed.signal.is_some();
+    match verdict {
+        Verdict::TimedOut | Verdict::Stalled if signalled => {
+            found.push(Finding::SignalledButStopped);
+        }
+        Verdict::Failed if signalled => match nothing_done(observed) {
+            Some(remaining) => found.push(Finding::NothingDone { remaining }),
+            None => found.push(Finding::SignalledButFailed),
+        },
+        Verdict::Completed
+        | Verdict::NoSignal
+        | Verdict::Failed
+        | Verdict::TimedOut
+        | Verdict::Stalled
+        | Verdict::Interrupted
+        | Verdict::Missed
+        | Verdict::Skipped
+        | Verdict::Unobserved => {}
+    }
+    if verdict == Verdict::Completed && observed.count("remaining") > 0 {
+        found.push(Finding::WorkLeft { remaining: observed.count("remaining") });
+    }
+    if matches!(observed.stopping, Some((_, StopReason::Asked))) {
+        found.push(Finding::StoppedOnRequest);
+    }
+    found.extend(endings(observed));
+    found.extend(observed.notes.iter().cloned().map(Finding::Note));
+    found
+}
+
+/// What only the end of the processes shows.
+fn endings(observed: &Observed) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if observed.pipe_held {
+        found.push(Finding::PipeHeld);
+    }
+    if let Some(n_processes) = observed.n_killed {
+        found.push(Finding::Killed { n_processes });
+    }
+    if let Some(n_processes) = observed.n_swept.filter(|n| *n > 0) {
+        found.push(Finding::Swept { n_processes });
+    }
+    found
+}
+
+/// What came to light after the verdict: it does not change, but this is attached to it.
+#[must_use]
+pub fn late_findings(before: &Observed, after: &Observed, verdict: Verdict) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if before.signal.is_none() && after.signal.is_some() {
+        found.push(Finding::SignalledLate);
+    }
+    if verdict == Verdict::Missed && before.started.is_none() && after.started.is_some() {
+        found.push(Finding::StartedLate);
+    }
+    let known = endings(before);
+    found.extend(endings(after).into_iter().filter(|finding| !known.contains(finding)));
+    found
+}
+
+/// Whether a run's end says that somebody else was the cause: the kind, worst first. A run that
+/// went well has none, unless the trouble is still there.
+#[must_use]
+pub fn cause_of(observed: &Observed, boot: Duration) -> Option<super::IncidentKind> {
+    faults::CAUSES.into_iter().find(|kind| {
+        observed.faults.of(*kind).is_some_and(|fault| {
+            let source = source_of(*kind, fault);
+            match fault.standing(source, boot) {
+                faults::Standing::Open => true,
+                faults::Standing::Noise => fault.is_most_of_the_calls(),
+                faults::Standing::Recovered => false,
+            }
+        })
+    })
+}
+
+/// Who did the counting for this fault: problem lines of the provider that say how many calls there
+/// were are raw; everything else (a pattern that reached its count, a refused key) has been counted.
+#[must_use]
+pub fn source_of(kind: super::IncidentKind, fault: &faults::Fault) -> faults::Source {
+    let is_provider = kind == super::IncidentKind::ProviderUnavailable;
+    if is_provider && fault.last.calls.is_some() {
+        faults::Source::Raw
+    } else {
+        faults::Source::Counted
+    }
+}
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;
