@@ -6,6 +6,9 @@
 
 pub mod check;
 pub mod init;
+pub mod next;
+pub mod screen;
+pub mod simulate;
 pub mod start;
 
 use std::path::PathBuf;
@@ -17,6 +20,8 @@ use clap::{Parser, Subcommand};
 pub const EXIT_OK: u8 = 0;
 /// The work failed.
 pub const EXIT_FAILED: u8 = 1;
+/// Wrong usage (as clap has it).
+pub const EXIT_USAGE: u8 = 2;
 /// The provider was unavailable, try later (`EX_TEMPFAIL`, sysexits.h).
 pub const EXIT_TRY_LATER: u8 = 75;
 /// Configuration (`EX_CONFIG`, sysexits.h).
@@ -51,6 +56,10 @@ pub enum Command {
         /// The run's directory, with its order.
         directory: PathBuf,
     },
+    /// Shows what starts when
+    Next(next::Args),
+    /// Shows what the present configuration will do: runs, clock changes, overlaps
+    Simulate(simulate::Args),
 }
 
 /// Parses the arguments and runs the command.
@@ -68,6 +77,8 @@ pub fn main() -> ExitCode {
             finish(written.and_then(|folder| init::run(&folder)))
         }
         Command::Keeper { directory: _ } => ExitCode::from(EXIT_FAILED),
+        Command::Next(args) => ExitCode::from(next::run(cli.config, &args)),
+        Command::Simulate(args) => ExitCode::from(simulate::run(cli.config, &args)),
     }
 }
 

@@ -12,4 +12,5 @@ mod alert_messages;
 mod alert_news;
 mod config;
 mod config_examples;
+mod looking_ahead;
 mod picture;
