@@ -93,6 +93,35 @@ fn the_old_service_s_failures_are_known_for_what_they_are() {
     assert!(idle.contains(job.idle.as_deref().unwrap()));
 }
 
+#[test]
+fn the_environment_examples_load_as_they_are_and_with_the_old_service_s_values() {
+    for example in [".env.example", "deploy/lookout.env.example"] {
+        let text = std::fs::read_to_string(repository().join(example)).unwrap();
+        let empty = folder(&[(".env", &text)]);
+        assert!(load_folder(empty.path(), &[]).is_ok(), "{example}");
+        let filled = text
+            .replace("GEMINI_API_KEY=", "GEMINI_API_KEY=fake-gemini-key")
+            .replace("SUPABASE_URL=", "SUPABASE_URL=https://project.supabase.co")
+            .replace("SUPABASE_KEY=", "SUPABASE_KEY=fake-supabase-key")
+            .replace("\nIMAGE_URL=", "\nIMAGE_URL=https://b.example/{job_id}__{image_index}.jpg")
+            .replace("ALERT_WEBHOOK_URL=", "ALERT_WEBHOOK_URL=https://ops.example/hook");
+        let filled = folder(&[(".env", &filled)]);
+        let config = load_folder(filled.path(), &[]).unwrap();
+        assert_eq!(config.channels.len(), 1, "{example}");
+        assert_eq!(config.review.reviewer.projects[0].keys.len(), 1, "{example}");
+    }
+}
+
+#[test]
+fn the_unit_stops_the_daemon_and_leaves_its_runs_alone() {
+    let unit = std::fs::read_to_string(repository().join("deploy/lookout.service")).unwrap();
+    let has = |line: &str| unit.lines().any(|l| l == line);
+    assert!(has("KillMode=process") && has("OOMPolicy=continue"));
+    assert!(has("RestartPreventExitStatus=78"));
+    // systemd removes both when the daemon stops, while a run may go on.
+    assert!(!unit.lines().any(|l| l.starts_with("PrivateTmp=") || l.starts_with("RuntimeDirec")));
+}
+
 /// Takes away the `#` of every line that claims to be a default.
 fn with_defaults_written_out(text: &str) -> String {
     let lines = text
