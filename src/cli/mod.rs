@@ -9,6 +9,7 @@ pub mod init;
 pub mod next;
 pub mod screen;
 pub mod simulate;
+pub mod stand_in;
 pub mod start;
 
 use std::path::PathBuf;
@@ -60,6 +61,9 @@ pub enum Command {
     Next(next::Args),
     /// Shows what the present configuration will do: runs, clock changes, overlaps
     Simulate(simulate::Args),
+    /// Stands in for a service, on loopback, for trying things out
+    #[command(subcommand)]
+    StandIn(stand_in::StandInCommand),
 }
 
 /// Parses the arguments and runs the command.
@@ -79,7 +83,13 @@ pub fn main() -> ExitCode {
         Command::Keeper { directory: _ } => ExitCode::from(EXIT_FAILED),
         Command::Next(args) => ExitCode::from(next::run(cli.config, &args)),
         Command::Simulate(args) => ExitCode::from(simulate::run(cli.config, &args)),
+        Command::StandIn(command) => finish(on_a_runtime(stand_in::run(command))),
     }
+}
+
+/// Runs a command on a runtime of its own.
+fn on_a_runtime(command: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }
 
 /// A command's exit code; an error is told in one line, causes included.

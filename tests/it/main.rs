@@ -14,3 +14,4 @@ mod config;
 mod config_examples;
 mod looking_ahead;
 mod picture;
+mod stand_in;
