@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod init;
+mod keeper;
 pub mod next;
 pub mod screen;
 pub mod simulate;
@@ -80,7 +81,7 @@ pub fn main() -> ExitCode {
             let written = std::env::current_dir().map_err(anyhow::Error::from);
             finish(written.and_then(|folder| init::run(&folder)))
         }
-        Command::Keeper { directory: _ } => ExitCode::from(EXIT_FAILED),
+        Command::Keeper { directory } => keeper::run(directory),
         Command::Next(args) => ExitCode::from(next::run(cli.config, &args)),
         Command::Simulate(args) => ExitCode::from(simulate::run(cli.config, &args)),
         Command::StandIn(command) => finish(on_a_runtime(stand_in::run(command))),

@@ -32,6 +32,12 @@ pub fn identity_of(pid: i32) -> Option<ProcessIdentity> {
     Some(ProcessIdentity { pid, start_ticks: stat.start_ticks, boot_id: boot_id()? })
 }
 
+/// The identity of a child that was not waited for yet, also when it has ended.
+#[must_use]
+pub fn identity_of_child(pid: i32) -> Option<ProcessIdentity> {
+    Some(ProcessIdentity { pid, start_ticks: read_stat(pid)?.start_ticks, boot_id: boot_id()? })
+}
+
 /// The identity of this process.
 #[must_use]
 pub fn own_identity() -> Option<ProcessIdentity> {
@@ -44,7 +50,7 @@ pub fn is_same_process(identity: &ProcessIdentity) -> bool {
     identity_of(identity.pid).is_some_and(|now| now == *identity)
 }
 
-/// All living descendants of a process, itself not included; children that left its process
+/// All living descendants of a process, itself not included, the oldest first; children that left its process
 /// group or session are among them as long as their chain of parents leads here.
 #[must_use]
 pub fn descendants(pid: i32) -> Vec<ProcessIdentity> {
@@ -65,7 +71,7 @@ pub fn descendants(pid: i32) -> Vec<ProcessIdentity> {
         }
     }
     found.remove(&pid);
-    found
+    let mut alive: Vec<ProcessIdentity> = found
         .into_iter()
         .filter_map(|pid| Some((pid, stats.get(&pid).filter(|stat| stat.is_alive)?)))
         .map(|(pid, stat)| ProcessIdentity {
@@ -73,7 +79,10 @@ pub fn descendants(pid: i32) -> Vec<ProcessIdentity> {
             start_ticks: stat.start_ticks,
             boot_id: boot_id.clone(),
         })
-        .collect()
+        .collect();
+    // A shell that is told to go after its child takes that for its child's own failure.
+    alive.sort_by_key(|process| (process.start_ticks, process.pid));
+    alive
 }
 
 /// All living processes that carry this run's id in their environment, wherever their parents

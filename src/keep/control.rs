@@ -1,0 +1,130 @@
+//! Waits until something is due: the end of the box, a request to stop, a stall.
+//!
+//! One for commands and HTTP jobs alike; what is done then is theirs.
+//! Invariant: looks at the boot clock several times a second, so that a suspend, in which timers
+//! stand still, delays nothing by more than that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::evidence::directory::RunDirectory;
+use super::evidence::{Event, Order, ProcessIdentity};
+use super::time_box::{Due, TimeBox};
+use super::witness::Witness;
+
+/// How often clock and request file are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The time box of a run and everybody who may end it early.
+#[derive(Debug)]
+pub(super) struct Control {
+    directory: RunDirectory,
+    witness: Arc<Witness>,
+    time_box: TimeBox,
+    terminate: Signal,
+    box_ends_at: DateTime<Utc>,
+    grace_ends_at: DateTime<Utc>,
+}
+
+/// Signals that end other processes but not a keeper: a closed terminal, Ctrl-C.
+#[derive(Debug)]
+pub(super) struct Signals {
+    terminate: Signal,
+    /// As long as these are held, the process does not die of them; its job, started by `exec`,
+    /// has the usual ones again.
+    _ignored: Vec<Signal>,
+}
+
+impl Signals {
+    /// From now on this process ends by itself only.
+    ///
+    /// # Errors
+    /// When the runtime can't take a signal.
+    pub(super) fn take() -> std::io::Result<Self> {
+        let ignored = [
+            SignalKind::hangup(),
+            SignalKind::interrupt(),
+            SignalKind::quit(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ];
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            _ignored: ignored.into_iter().map(signal).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl Control {
+    /// The box begins now.
+    pub(super) fn new(
+        order: &Order,
+        directory: RunDirectory,
+        witness: Arc<Witness>,
+        signals: Signals,
+    ) -> Self {
+        let now = witness.clock().now();
+        let later = |by: Duration| now + TimeDelta::from_std(by).unwrap_or_default();
+        Self {
+            time_box: TimeBox::new(order, witness.now()),
+            directory,
+            witness,
+            terminate: signals.terminate,
+            box_ends_at: later(order.time_box),
+            grace_ends_at: later(order.time_box.saturating_add(order.signal_grace)),
+        }
+    }
+
+    /// Writes that the job runs.
+    pub(super) fn job_started(&self, job: Option<ProcessIdentity>) {
+        let (box_ends_at, grace_ends_at) = (self.box_ends_at, self.grace_ends_at);
+        self.witness.moved();
+        self.witness.record(Event::JobStarted { job, box_ends_at, grace_ends_at });
+    }
+
+    /// When the box ends, wall time as planned.
+    pub(super) fn box_ends_at(&self) -> DateTime<Utc> {
+        self.box_ends_at
+    }
+
+    /// When the grace ends.
+    pub(super) fn grace_ends_at(&self) -> DateTime<Utc> {
+        self.grace_ends_at
+    }
+
+    /// Whether the job was told to go.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.time_box.is_stopping()
+    }
+
+    /// Whether nothing new may be begun.
+    pub(super) fn is_box_over(&self) -> bool {
+        self.is_stopping() || self.witness.now() >= self.time_box.box_end()
+    }
+
+    /// Waits until something is due and says what; the caller does it. May be dropped and called
+    /// again at any time.
+    pub(super) async fn next_due(&mut self) -> Due {
+        loop {
+            self.witness.tick();
+            if self.directory.stop_requested() {
+                self.time_box.ask_to_stop();
+            }
+            let now = self.witness.now();
+            let due = self.time_box.due(now, self.witness.last_moved());
+            let Due::Nothing { until } = due else { return due };
+            let wait = until.map_or(LOOK_EVERY, |at| at.saturating_sub(now).min(LOOK_EVERY));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                received = self.terminate.recv() => {
+                    if received.is_some() {
+                        self.time_box.ask_to_stop();
+                    }
+                }
+            }
+        }
+    }
+}

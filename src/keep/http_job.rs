@@ -1,0 +1,462 @@
+//! An endpoint as a job: called until the box is full, every body read as it streams.
+//!
+//! Commands are [`super::job`]'s. Whether a run was good is the judge's; this only says what each
+//! call brought.
+//! Invariant: an endpoint that failed is not called again at once, and one that refuses our key
+//! not at all; so a call that hangs is reported when it ends, not when somebody looks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Response, Url};
+
+use crate::http;
+
+use super::control::Control;
+use super::environment::{Variables, resolve};
+use super::evidence::{CallOutcome, Event, Stream};
+use super::rules::{CREDENTIALS, FAILURE, PROVIDER};
+use super::time_box::Due;
+use super::witness::{Brought, Witness};
+
+/// For TCP and TLS alone; an endpoint that takes longer is not there (design decision 10).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A body that has said how the call went but does not end is not waited for any longer.
+const QUIET_AFTER_ANSWER: Duration = Duration::from_secs(5);
+
+/// Two calls begin at least so far apart: an endpoint that answers at once without doing
+/// anything is not to be called a thousand times a second.
+const SHORTEST_ROUND: Duration = Duration::from_secs(1);
+
+/// Pause after the first failed call in a row; doubles up to the longest, which stays below the
+/// ten minutes without a sign of life that are a stall.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// As much of a body as a person needs to see what kind of answer it was.
+const BODY_SHOWN: usize = 400;
+
+/// A request whose variables are settled.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    client: reqwest::Client,
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Option<String>,
+    rhythm: Rhythm,
+    call_timeout: Duration,
+    max_body: u64,
+    secrets: Vec<String>,
+}
+
+/// When it is called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rhythm {
+    /// Never.
+    Once,
+    /// Until the box is full; after "nothing to do" with this pause.
+    Repeat { idle_pause: Duration },
+}
+
+/// A call as the order has it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ordered<'a> {
+    pub(super) method: &'a str,
+    pub(super) url: &'a str,
+    pub(super) headers: &'a BTreeMap<String, String>,
+    pub(super) body: Option<&'a str>,
+    pub(super) rhythm: Rhythm,
+    pub(super) call_timeout: Duration,
+    pub(super) max_body: u64,
+}
+
+impl Prepared {
+    /// Settles what can be known before the first call.
+    ///
+    /// # Errors
+    /// When it can't be called like this; for people.
+    pub(super) fn new(ordered: Ordered<'_>, variables: &Variables) -> Result<Self, String> {
+        let method = Method::from_bytes(ordered.method.to_ascii_uppercase().as_bytes())
+            .map_err(|_| format!("`{}` is no HTTP method", ordered.method))?;
+        let url = resolve(ordered.url, variables)?;
+        // The address may hold a secret by now: name it as it was written.
+        let url =
+            Url::parse(&url).map_err(|error| format!("`{}` is no URL: {error}", ordered.url))?;
+        let mut headers = HeaderMap::new();
+        let mut secrets = Vec::new();
+        for (name, written) in ordered.headers {
+            let value = resolve(written, variables)?;
+            let header = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| format!("`{name}` is no header name"))?;
+            let mut header_value = HeaderValue::from_str(&value).map_err(|_| {
+                format!("the value of header `{name}` has characters that can't be sent")
+            })?;
+            if value != *written {
+                header_value.set_sensitive(true);
+                secrets.push(value);
+            }
+            headers.insert(header, header_value);
+        }
+        let client = http::client(CONNECT_TIMEOUT).map_err(http::describe)?;
+        Ok(Self {
+            client,
+            method,
+            url,
+            headers,
+            body: ordered.body.map(ToOwned::to_owned),
+            rhythm: ordered.rhythm,
+            call_timeout: ordered.call_timeout,
+            max_body: ordered.max_body,
+            secrets,
+        })
+    }
+
+    /// Values that came from variables, for the redactor.
+    pub(super) fn secrets(&self) -> &[String] {
+        &self.secrets
+    }
+
+    fn request(&self) -> reqwest::RequestBuilder {
+        let request = self.client.request(self.method.clone(), self.url.clone());
+        let request = request.headers(self.headers.clone());
+        match &self.body {
+            Some(body) => request.body(body.clone()),
+            None => request,
+        }
+    }
+}
+
+/// How one call ended.
+#[derive(Debug)]
+struct Called {
+    status: Option<u16>,
+    outcome: CallOutcome,
+    detail: String,
+    brought: Brought,
+}
+
+/// What is known across the calls of a run.
+struct Rounds {
+    n_failed_in_a_row: u32,
+    /// Kinds of trouble that were reported and are not over.
+    open: BTreeSet<String>,
+    last: Option<CallOutcome>,
+}
+
+/// Calls the endpoint until the box is full, or once.
+pub(super) async fn run(prepared: &Prepared, witness: &Arc<Witness>, control: &mut Control) {
+    control.job_started(None);
+    let mut rounds = Rounds { n_failed_in_a_row: 0, open: BTreeSet::new(), last: None };
+    while !control.is_box_over() {
+        let n_calls = witness.begin_call();
+        let began_at = witness.now();
+        let called = tokio::select! {
+            called = call(prepared, witness) => Some(called),
+            () = until_stopped(witness, control) => None,
+        };
+        let millis = witness.now().saturating_sub(began_at).as_millis();
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        let Some(called) = called else {
+            rounds.last = Some(CallOutcome::TimedOut);
+            witness.record(Event::Call {
+                status: None,
+                millis,
+                outcome: CallOutcome::TimedOut,
+                detail: "broken off because the run was stopped".to_owned(),
+            });
+            break;
+        };
+        witness.moved();
+        let (status, outcome, detail) = (called.status, called.outcome, called.detail.clone());
+        witness.record(Event::Call { status, millis, outcome, detail });
+        rounds.take(&called, n_calls, prepared, witness);
+        let Some(pause) = rounds.pause(&called, prepared.rhythm) else { break };
+        let pause = pause.max((began_at + SHORTEST_ROUND).saturating_sub(witness.now()));
+        if !wait(pause, witness, control).await {
+            break;
+        }
+    }
+    witness.record(Event::Exited { code: Some(rounds.exit_code(witness)), signal: None });
+}
+
+impl Rounds {
+    /// Tells what went wrong, or that it is over.
+    fn take(&mut self, called: &Called, n_calls: u64, prepared: &Prepared, witness: &Witness) {
+        self.last = Some(called.outcome);
+        match called.outcome {
+            CallOutcome::Signal => {
+                self.n_failed_in_a_row = 0;
+                for kind in std::mem::take(&mut self.open) {
+                    witness.record(Event::Recovered { kind });
+                }
+            }
+            // Neither says that the provider was asked.
+            CallOutcome::Idle | CallOutcome::Other => self.n_failed_in_a_row = 0,
+            CallOutcome::Failed | CallOutcome::TimedOut => {
+                self.n_failed_in_a_row += 1;
+                let kinds = called.brought.problems.iter().map(|(kind, _)| kind.clone());
+                self.open.extend(kinds.filter(|kind| kind != FAILURE));
+                if called.brought.problems.is_empty() {
+                    self.tell_without_pattern(called, n_calls, prepared, witness);
+                }
+            }
+        }
+    }
+
+    /// A fault that no pattern explains. A call that takes too long is taken for what the
+    /// patterns say can happen here: that the provider behind the endpoint is not reached.
+    fn tell_without_pattern(
+        &mut self,
+        called: &Called,
+        n_calls: u64,
+        prepared: &Prepared,
+        witness: &Witness,
+    ) {
+        let is_outage = called.outcome == CallOutcome::TimedOut && witness.knows(PROVIDER);
+        let kind = if is_outage { PROVIDER } else { FAILURE };
+        if is_outage {
+            self.open.insert(kind.to_owned());
+        }
+        let host = prepared.url.host_str().unwrap_or("the endpoint");
+        witness.record(Event::Problem {
+            kind: kind.to_owned(),
+            provider: if is_outage { witness.provider() } else { None },
+            status: called.status.filter(|status| *status >= 400),
+            count: u64::from(self.n_failed_in_a_row),
+            calls: Some(n_calls),
+            detail: witness.say(&format!("{host}: {}", called.detail)),
+        });
+    }
+
+    /// How long to wait before the next call; `None`: there is none.
+    fn pause(&self, called: &Called, rhythm: Rhythm) -> Option<Duration> {
+        let Rhythm::Repeat { idle_pause } = rhythm else { return None };
+        match called.outcome {
+            CallOutcome::Signal | CallOutcome::Other => Some(Duration::ZERO),
+            CallOutcome::Idle => Some(idle_pause),
+            CallOutcome::Failed | CallOutcome::TimedOut => {
+                // A key that is refused now is refused in a minute, too: a person must act.
+                if called.brought.problems.iter().any(|(kind, _)| kind == CREDENTIALS) {
+                    return None;
+                }
+                let doublings = self.n_failed_in_a_row.saturating_sub(1).min(8);
+                Some((FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE))
+            }
+        }
+    }
+
+    /// The last call decides. One that says nothing is no failure of its own, but it does not
+    /// leave an earlier signal standing either.
+    fn exit_code(&self, witness: &Witness) -> i32 {
+        match self.last {
+            Some(CallOutcome::Signal | CallOutcome::Idle) => 0,
+            Some(CallOutcome::Other) if !witness.has_signal() => 0,
+            Some(CallOutcome::Other | CallOutcome::Failed | CallOutcome::TimedOut) | None => 1,
+        }
+    }
+}
+
+/// Waits; `false` when nothing more is to be called.
+async fn wait(pause: Duration, witness: &Witness, control: &mut Control) -> bool {
+    let until = witness.now() + pause;
+    loop {
+        // Our own pause is no stall of the endpoint.
+        witness.moved();
+        let left = until.saturating_sub(witness.now());
+        if left.is_zero() {
+            return !control.is_box_over();
+        }
+        tokio::select! {
+            () = tokio::time::sleep(left.min(SHORTEST_ROUND)) => {}
+            due = control.next_due() => {
+                tell(due, witness);
+                return false;
+            }
+        }
+    }
+}
+
+/// Notes the end of the box, and comes back when the call in hand must be broken off.
+async fn until_stopped(witness: &Witness, control: &mut Control) {
+    while !control.is_stopping() {
+        tell(control.next_due().await, witness);
+    }
+}
+
+fn tell(due: Due, witness: &Witness) {
+    match due {
+        Due::WindDown => witness.record(Event::BoxEnded),
+        Due::Stop(reason) => witness.record(Event::Stopping { reason }),
+        // There is no tree here.
+        Due::Kill | Due::Nothing { .. } => {}
+    }
+}
+
+/// One call, at most `call_timeout` long.
+async fn call(prepared: &Prepared, witness: &Witness) -> Called {
+    let mut seen = Seen::default();
+    let timeout = prepared.call_timeout;
+    let ended = tokio::time::timeout(timeout, exchange(prepared, witness, &mut seen)).await;
+    let brought = std::mem::take(&mut seen.brought);
+    let shown = witness.say(&String::from_utf8_lossy(&seen.beginning));
+    let (outcome, detail) = match ended {
+        Err(_) => {
+            let got = if seen.status.is_some() { "its answer did not end" } else { "no answer" };
+            (CallOutcome::TimedOut, format!("{got} within {}", in_words(timeout)))
+        }
+        Ok(Err(broken)) => (CallOutcome::Failed, broken),
+        Ok(Ok(())) => outcome_of(seen.status, &brought, &shown),
+    };
+    let detail = match brought.problems.first() {
+        Some((_, detail)) if matches!(outcome, CallOutcome::Failed) => detail.clone(),
+        Some(_) | None => witness.say(&detail),
+    };
+    Called { status: seen.status, outcome, detail, brought }
+}
+
+/// What a complete answer says.
+fn outcome_of(status: Option<u16>, brought: &Brought, shown: &str) -> (CallOutcome, String) {
+    let has_failed = brought.problems.iter().any(|(kind, _)| kind == FAILURE);
+    let outcome = match status {
+        Some(status) if status >= 400 => {
+            return (CallOutcome::Failed, format!("answered {status}: {shown}"));
+        }
+        Some(status) if status >= 300 => {
+            let advice = "redirects are not followed, name the final address";
+            return (CallOutcome::Failed, format!("answered {status}: {advice}"));
+        }
+        Some(_) | None if has_failed => CallOutcome::Failed,
+        Some(_) | None if brought.signal => CallOutcome::Signal,
+        Some(_) | None if !brought.problems.is_empty() => CallOutcome::Failed,
+        Some(_) | None if brought.idle => CallOutcome::Idle,
+        Some(_) | None => CallOutcome::Other,
+    };
+    (outcome, shown.to_owned())
+}
+
+/// What has come of an answer, also when the rest never came.
+#[derive(Debug, Default)]
+struct Seen {
+    status: Option<u16>,
+    beginning: Vec<u8>,
+    brought: Brought,
+}
+
+/// Sends the request and reads the answer.
+///
+/// # Errors
+/// When there is no whole answer; for people, without the address.
+async fn exchange(prepared: &Prepared, witness: &Witness, seen: &mut Seen) -> Result<(), String> {
+    let response = prepared.request().send().await.map_err(|error| {
+        let what = match http::failure(&error) {
+            http::Failure::Unreachable => "could not be reached",
+            http::Failure::TimedOut => "did not answer in time",
+            http::Failure::Broken => "broke off",
+        };
+        format!("{what}: {}", http::describe(error))
+    })?;
+    seen.status = Some(response.status().as_u16());
+    read_body(prepared, witness, response, seen).await
+}
+
+async fn read_body(
+    prepared: &Prepared,
+    witness: &Witness,
+    mut response: Response,
+    seen: &mut Seen,
+) -> Result<(), String> {
+    // The signal in an error page is somebody else's text.
+    let is_error = response.status().as_u16() >= 300;
+    let mut scanner = if is_error {
+        witness.scanner_without_signal(Stream::Body)
+    } else {
+        witness.scanner(Stream::Body)
+    };
+    let mut n_bytes: u64 = 0;
+    let ended = loop {
+        let is_decided = seen.brought.is_decisive() || scanner.is_waiting();
+        tokio::select! {
+            chunk = response.chunk() => match chunk {
+                Ok(Some(bytes)) => {
+                    n_bytes += bytes.len() as u64;
+                    let room = BODY_SHOWN.saturating_sub(seen.beginning.len());
+                    seen.beginning.extend_from_slice(&bytes[..room.min(bytes.len())]);
+                    seen.brought.add(witness.take(&mut scanner, Stream::Body, &bytes));
+                    if n_bytes > prepared.max_body {
+                        break Err(format!("answered with more than {} bytes", prepared.max_body));
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(format!("broke off: {}", http::describe(error))),
+            },
+            () = tokio::time::sleep(QUIET_AFTER_ANSWER), if is_decided => break Ok(()),
+        }
+    };
+    seen.brought.add(witness.finish_stream(scanner, Stream::Body));
+    ended
+}
+
+/// "15 min", "1.5 s".
+fn in_words(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds >= 60 && seconds.is_multiple_of(60) {
+        format!("{} min", seconds / 60)
+    } else if duration.subsec_millis() == 0 {
+        format!("{seconds} s")
+    } else {
+        format!("{:.1} s", duration.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn called(outcome: CallOutcome, kinds: &[&str]) -> Called {
+        let problems = kinds.iter().map(|kind| ((*kind).to_owned(), String::new())).collect();
+        let brought = Brought { problems, ..Brought::default() };
+        Called { status: Some(200), outcome, detail: String::new(), brought }
+    }
+
+    #[test]
+    fn an_endpoint_that_fails_is_called_ever_more_rarely_and_without_a_key_never() {
+        let repeat = Rhythm::Repeat { idle_pause: Duration::from_secs(30) };
+        let failed = called(CallOutcome::Failed, &[PROVIDER]);
+        let pause_after = |n_failed_in_a_row| {
+            let rounds = Rounds { n_failed_in_a_row, open: BTreeSet::new(), last: None };
+            rounds.pause(&failed, repeat).unwrap().as_secs()
+        };
+        assert_eq!([1, 2, 3, 4, 5, 99].map(pause_after), [60, 120, 240, 300, 300, 300]);
+        let rounds = Rounds { n_failed_in_a_row: 1, open: BTreeSet::new(), last: None };
+        assert_eq!(rounds.pause(&called(CallOutcome::Failed, &[CREDENTIALS]), repeat), None);
+        assert_eq!(rounds.pause(&called(CallOutcome::Signal, &[]), Rhythm::Once), None);
+        let idle = rounds.pause(&called(CallOutcome::Idle, &[]), repeat);
+        assert_eq!(idle, Some(Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn an_answer_is_read_by_its_status_then_by_its_text() {
+        let outcome = |status, signal, idle, kinds: &[&str]| {
+            let brought = Brought { signal, idle, ..called(CallOutcome::Other, kinds).brought };
+            outcome_of(Some(status), &brought, "text").0
+        };
+        assert_eq!(outcome(200, true, false, &[]), CallOutcome::Signal);
+        assert_eq!(outcome(200, true, false, &[PROVIDER]), CallOutcome::Signal);
+        assert_eq!(outcome(200, true, false, &[FAILURE]), CallOutcome::Failed);
+        assert_eq!(outcome(200, false, true, &[]), CallOutcome::Idle);
+        assert_eq!(outcome(200, false, true, &[PROVIDER]), CallOutcome::Failed);
+        assert_eq!(outcome(200, false, false, &[]), CallOutcome::Other);
+        assert_eq!(outcome(500, true, false, &[]), CallOutcome::Failed);
+        assert_eq!(outcome(302, true, false, &[]), CallOutcome::Failed);
+    }
+
+    #[test]
+    fn lengths_are_said_as_people_say_them() {
+        let words = [900_000, 1_500, 2_000, 61_000].map(|ms| in_words(Duration::from_millis(ms)));
+        assert_eq!(words, ["15 min", "1.5 s", "2 s", "61 s"]);
+    }
+}

@@ -1,0 +1,376 @@
+//! Turns what streams bring into entries, and remembers what the time box needs to know.
+//!
+//! Shared by the tasks that read and the loop that decides. It writes nothing itself
+//! ([`super::recorder`] does) and stops nothing.
+//! Invariant: no text of a job leaves here without having been through the redactor.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::protocol::Line;
+use crate::redact::Redactor;
+
+use super::evidence::directory::RunDirectory;
+use super::evidence::{Entry, Event, Order, Stream};
+use super::log::Log;
+use super::needle::ControlSequences;
+use super::recorder::{Outcome, Recorder};
+use super::rules::{Cause, PROVIDER, Rules, Tally};
+use super::signal::{Finding, Matched, Scanner};
+
+/// Read at once. A pipe holds 64 KiB, or 1 MiB where it can be widened; with a quarter of that
+/// a gigabyte takes about as long as `cat` needs for it.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// A signal without a line break counts when nothing follows for so long.
+const SETTLE_AFTER: Duration = Duration::from_secs(1);
+
+/// Details are one line in a message, names a word in it.
+const LONGEST_DETAIL: usize = 500;
+const LONGEST_NAME: usize = 64;
+
+/// Sees everything.
+#[derive(Debug)]
+pub(super) struct Witness {
+    clock: Arc<dyn Clock>,
+    redactor: Arc<Redactor>,
+    rules: Arc<Rules>,
+    tally: Arc<Mutex<Tally>>,
+    log: Arc<Mutex<Log>>,
+    recorder: Recorder,
+    /// Who the patterns say this job depends on, for faults whose text names nobody.
+    provider: Option<String>,
+    stall_on: StallOn,
+    n_bytes: AtomicU64,
+    n_bytes_told: AtomicU64,
+    moved_at_ms: AtomicU64,
+    most_done: AtomicU64,
+    n_calls: AtomicU64,
+    signal_told: AtomicBool,
+}
+
+/// What counts as activity for a stall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StallOn {
+    Output,
+    Progress,
+}
+
+/// What one stream, or one part of it, brought; also in the evidence already.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Brought {
+    /// The completion text.
+    pub(super) signal: bool,
+    /// The text of an endpoint that has nothing to do.
+    pub(super) idle: bool,
+    /// Kind and detail of each pattern that reached its count.
+    pub(super) problems: Vec<(String, String)>,
+}
+
+impl Brought {
+    /// Adds what came later.
+    pub(super) fn add(&mut self, later: Self) {
+        self.signal |= later.signal;
+        self.idle |= later.idle;
+        self.problems.extend(later.problems);
+    }
+
+    /// Whether it says how the call went.
+    pub(super) fn is_decisive(&self) -> bool {
+        self.signal || self.idle || !self.problems.is_empty()
+    }
+}
+
+impl Witness {
+    /// Starts the recording of a run.
+    ///
+    /// # Errors
+    /// When the order's patterns can't be compiled or no thread can be started; for people.
+    pub(super) fn new(
+        clock: Arc<dyn Clock>,
+        directory: RunDirectory,
+        redactor: Redactor,
+        order: &Order,
+        rules: Rules,
+    ) -> std::io::Result<Self> {
+        let redactor = Arc::new(redactor);
+        let log = Arc::new(Mutex::new(Log::new(order.log_head_bytes, order.log_tail_bytes)));
+        let recorder = Recorder::start(
+            Arc::clone(&clock),
+            directory,
+            Arc::clone(&redactor),
+            Arc::clone(&log),
+        )?;
+        let names_gemini = |text: &Option<String>| {
+            text.as_ref().is_some_and(|text| text.to_lowercase().contains("gemini"))
+        };
+        let provider = rules
+            .patterns
+            .iter()
+            .any(|pattern| names_gemini(&pattern.text) || names_gemini(&pattern.regex))
+            .then(|| "gemini".to_owned());
+        let stall_on = match &order.stop_when_stalled {
+            Some(stall) if stall.on_progress => StallOn::Progress,
+            Some(_) | None => StallOn::Output,
+        };
+        let witness = Self {
+            redactor,
+            rules: Arc::new(rules),
+            tally: Arc::default(),
+            log,
+            recorder,
+            provider,
+            stall_on,
+            n_bytes: AtomicU64::new(0),
+            n_bytes_told: AtomicU64::new(0),
+            moved_at_ms: AtomicU64::new(0),
+            most_done: AtomicU64::new(0),
+            n_calls: AtomicU64::new(0),
+            signal_told: AtomicBool::new(false),
+            clock,
+        };
+        witness.moved();
+        Ok(witness)
+    }
+
+    /// Boot time.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.boot()
+    }
+
+    /// Wall time, for people.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    /// Writes an entry.
+    pub(super) fn record(&self, event: Event) {
+        self.record_seen_at(event, self.clock.boot());
+    }
+
+    /// The text without secrets and control characters, on one line, at most `LONGEST_DETAIL`.
+    pub(super) fn say(&self, text: &str) -> String {
+        one_line(&self.redactor.redact(text), LONGEST_DETAIL)
+    }
+
+    /// When the job last moved, in the sense of the stall that is asked for.
+    pub(super) fn last_moved(&self) -> Duration {
+        Duration::from_millis(self.moved_at_ms.load(Ordering::Relaxed))
+    }
+
+    /// A call begins; says the how-manieth it is.
+    pub(super) fn begin_call(&self) -> u64 {
+        self.n_calls.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The job moved (an HTTP call that came back, the start).
+    pub(super) fn moved(&self) {
+        self.moved_at_ms.store(millis(self.clock.boot()), Ordering::Relaxed);
+    }
+
+    /// Who is behind a fault whose text names nobody.
+    pub(super) fn provider(&self) -> Option<String> {
+        self.provider.clone()
+    }
+
+    /// Whether the schedule knows texts of this kind.
+    pub(super) fn knows(&self, kind: &str) -> bool {
+        self.rules.patterns.iter().any(|pattern| pattern.kind == kind)
+    }
+
+    /// Whether the completion text was seen.
+    pub(super) fn has_signal(&self) -> bool {
+        self.signal_told.load(Ordering::Relaxed)
+    }
+
+    /// Tells of output since the last time; called several times a second.
+    pub(super) fn tick(&self) {
+        let bytes = self.n_bytes.load(Ordering::Relaxed);
+        if self.n_bytes_told.swap(bytes, Ordering::Relaxed) != bytes {
+            self.record(Event::Activity { bytes });
+        }
+    }
+
+    /// A scanner for a stream that begins now.
+    pub(super) fn scanner(&self, stream: Stream) -> Scanner {
+        Scanner::new(Arc::clone(&self.rules), Arc::clone(&self.tally), stream)
+    }
+
+    /// The same for a stream in which the completion text means nothing.
+    pub(super) fn scanner_without_signal(&self, stream: Stream) -> Scanner {
+        self.scanner(stream).without_signal()
+    }
+
+    /// Takes bytes of a stream.
+    pub(super) fn take(&self, scanner: &mut Scanner, stream: Stream, bytes: &[u8]) -> Brought {
+        let now = self.clock.boot();
+        self.n_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if self.stall_on == StallOn::Output {
+            self.moved_at_ms.store(millis(now), Ordering::Relaxed);
+        }
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).append(stream, bytes);
+        let findings = scanner.feed(bytes, now);
+        self.report(stream, findings)
+    }
+
+    /// The stream is over.
+    pub(super) fn finish_stream(&self, mut scanner: Scanner, stream: Stream) -> Brought {
+        let findings = scanner.finish(self.clock.boot());
+        self.report(stream, findings)
+    }
+
+    /// Reads a pipe to its end, or until nobody waits for it any more.
+    pub(super) async fn read(
+        &self,
+        stream: Stream,
+        mut pipe: impl AsyncRead + Unpin,
+        stop: CancellationToken,
+    ) {
+        let mut scanner = self.scanner(stream);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let is_waiting = scanner.is_waiting();
+            tokio::select! {
+                // First, or a grandchild that never stops printing is never left alone.
+                biased;
+                () = stop.cancelled() => break,
+                read = pipe.read(&mut buffer) => match read {
+                    Ok(0) => break,
+                    Ok(n) => {
+                        self.take(&mut scanner, stream, &buffer[..n]);
+                    }
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        tracing::warn!(?stream, %error, "the job's output can't be read");
+                        break;
+                    }
+                },
+                () = tokio::time::sleep(SETTLE_AFTER), if is_waiting => {
+                    let findings = scanner.settle(self.clock.boot());
+                    self.report(stream, findings);
+                }
+            }
+        }
+        self.finish_stream(scanner, stream);
+    }
+
+    /// Writes the last entry and waits until all is on disk.
+    pub(super) async fn finish(self) -> Outcome {
+        self.tick();
+        let (bytes, log_dropped_bytes) = {
+            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.finish();
+            (log.n_taken(), log.n_dropped())
+        };
+        self.record(Event::Ended { bytes, log_dropped_bytes });
+        let recorder = self.recorder;
+        tokio::task::spawn_blocking(move || recorder.finish()).await.unwrap_or(Outcome::Incomplete)
+    }
+
+    fn record_seen_at(&self, event: Event, seen_at: Duration) {
+        let ago = TimeDelta::from_std(self.clock.boot().saturating_sub(seen_at));
+        let at = self.clock.now() - ago.unwrap_or_default();
+        self.recorder.record(Entry { at, boot_ms: millis(seen_at), event });
+    }
+
+    fn report(&self, stream: Stream, findings: Vec<Finding>) -> Brought {
+        let mut brought = Brought::default();
+        for finding in findings {
+            match finding {
+                Finding::Signal { offset, seen_at } => {
+                    brought.signal = true;
+                    if !self.signal_told.swap(true, Ordering::Relaxed) {
+                        self.record_seen_at(Event::Signal { stream, offset }, seen_at);
+                    }
+                }
+                Finding::Idle => brought.idle = true,
+                Finding::Matched(matched) => brought.problems.extend(self.problem(&matched)),
+                Finding::Line(line) => self.line(line),
+            }
+        }
+        brought
+    }
+
+    fn problem(&self, matched: &Matched) -> Option<(String, String)> {
+        let kind = self.rules.patterns.get(matched.pattern)?.kind.clone();
+        let plain = ControlSequences::strip(&matched.excerpt);
+        let text = String::from_utf8_lossy(&plain);
+        // The old service wraps its sentence in an object of one member.
+        let text = text.trim().trim_start_matches(r#"{"message":""#).trim_end_matches(r#""}"#);
+        let cause = Cause::read(text);
+        let detail = self.say(text);
+        let n_calls = self.n_calls.load(Ordering::Relaxed);
+        let provider = cause.provider.or_else(|| self.provider.clone());
+        self.record(Event::Problem {
+            provider: if kind == PROVIDER { provider } else { None },
+            kind: kind.clone(),
+            status: cause.status,
+            count: matched.count,
+            calls: (n_calls > 0).then_some(n_calls),
+            detail: detail.clone(),
+        });
+        Some((kind, detail))
+    }
+
+    fn line(&self, line: Line) {
+        let name = |text: &str| one_line(&self.redactor.redact(text), LONGEST_NAME);
+        match line {
+            Line::Progress { done, total, unit } => {
+                if self.most_done.fetch_max(done, Ordering::Relaxed) < done {
+                    self.moved();
+                }
+                self.record(Event::Progress { done, total, unit: name(&unit) });
+            }
+            Line::Problem(problem) => self.record(Event::Problem {
+                kind: name(&problem.kind),
+                provider: problem.provider.as_deref().map(name),
+                status: problem.status,
+                count: problem.count,
+                calls: problem.calls,
+                detail: self.say(&problem.detail),
+            }),
+            Line::Recovered { kind } => self.record(Event::Recovered { kind: name(&kind) }),
+            Line::Totals(totals) => {
+                let counts = totals.counts.iter().map(|(k, n)| (name(k), *n)).collect();
+                self.record(Event::Totals {
+                    counts,
+                    usd: totals.usd.filter(|usd| usd.is_finite()),
+                });
+            }
+            Line::Note { text } => self.record(Event::Note { text: self.say(&text) }),
+        }
+    }
+}
+
+fn millis(boot: Duration) -> u64 {
+    u64::try_from(boot.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Control characters become spaces; a text that is too long ends with `…`.
+fn one_line(text: &str, longest: usize) -> String {
+    let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let flat = flat.trim();
+    if flat.chars().count() <= longest {
+        return flat.to_owned();
+    }
+    let cut: String = flat.chars().take(longest - 1).collect();
+    format!("{cut}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_is_one_line_of_bounded_length() {
+        assert_eq!(one_line(" a\tb\nc\u{7} ", 10), "a b c");
+        assert_eq!(one_line("äöüß", 4), "äöüß");
+        assert_eq!(one_line("äöüßx", 4), "äöü…");
+    }
+}
