@@ -170,7 +170,14 @@ impl Message {
         format!("{} {}: {}{incident}", self.state, self.instance, self.what)
     }
 
-    /// The last line: where this comes from and how to be left in peace.
+    /// How to be left in peace: the command, while there is something to be reminded of.
+    #[must_use]
+    pub fn ack_command(&self) -> Option<String> {
+        let about = self.about.as_ref().filter(|it| it.resolved_at.is_none())?;
+        Some(format!("lookout incident ack {}", about.incident))
+    }
+
+    /// Where this comes from.
     #[must_use]
     pub fn footer(&self) -> Vec<String> {
         let Some(about) = &self.about else {

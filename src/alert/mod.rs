@@ -6,6 +6,10 @@
 //! Invariant: a delivery's id is fixed and stored before its first byte is sent.
 
 pub mod channel;
+pub mod dispatcher;
 pub mod message;
+pub mod outbox;
 pub mod pace;
+pub mod queue;
 pub mod retry;
+pub mod route;

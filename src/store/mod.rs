@@ -7,6 +7,7 @@
 mod history;
 mod incidents;
 mod ledger;
+mod outbox;
 mod rows;
 
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::storage::StorageError;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tables in the order they came, one entry a version; entries are never changed, only appended.
-const MIGRATIONS: &[&str] = &[include_str!("guard_tables.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("guard_tables.sql"), outbox::SCHEMA];
 
 /// A handle to `guard.db`; clones share the connection.
 #[derive(Clone, Debug)]
@@ -76,6 +77,26 @@ impl GuardDb {
             let value = work(&transaction).map_err(translate)?;
             transaction.commit().map_err(translate)?;
             Ok(value)
+        })
+        .await
+        .map_err(|error| StorageError::Unreadable(format!("a database call panicked: {error}")))?
+    }
+
+    /// Runs `work` in one transaction that only reads, off the runtime. It works while the disk is
+    /// full or read-only, when [`GuardDb::transact`] does not.
+    ///
+    /// # Errors
+    /// What SQLite says, as a [`StorageError`].
+    pub async fn read<T, F>(&self, work: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let connection = Arc::clone(&self.connection);
+        tokio::task::spawn_blocking(move || {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let transaction = connection.transaction().map_err(translate)?;
+            work(&transaction).map_err(translate)
         })
         .await
         .map_err(|error| StorageError::Unreadable(format!("a database call panicked: {error}")))?

@@ -8,8 +8,10 @@
     reason = "a test may panic: that is how it fails"
 )]
 
+mod alert_delivery;
 mod alert_messages;
 mod alert_news;
+mod alert_world;
 mod config;
 mod config_examples;
 mod keep;

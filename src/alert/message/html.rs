@@ -164,12 +164,10 @@ fn notes(message: &Message) -> String {
 
 fn footer(message: &Message) -> String {
     let mut lines: Vec<String> = message.footer().iter().map(|line| escape(line)).collect();
-    if let Some(about) = &message.about
-        && !message.steps.is_empty()
-    {
+    if let Some(command) = message.ack_command() {
         lines.push(format!(
-            "No more reminders: <span style=\"font-family:{MONO}\">lookout incident ack {}</span>",
-            about.incident
+            "No more reminders: <span style=\"font-family:{MONO}\">{}</span>",
+            escape(&command)
         ));
     }
     let text = format!(

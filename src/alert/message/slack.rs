@@ -100,10 +100,8 @@ fn fields(message: &Message) -> Option<Value> {
 
 fn footer(message: &Message) -> String {
     let mut footer = format!("{} · {}", message.instance, message.footer().join(" · "));
-    if let Some(about) = &message.about
-        && !message.steps.is_empty()
-    {
-        footer.push_str(&format!(" · no more reminders: lookout incident ack {}", about.incident));
+    if let Some(command) = message.ack_command() {
+        footer.push_str(&format!(" · no more reminders: {command}"));
     }
     footer
 }

@@ -64,10 +64,8 @@ pub fn plain(message: &Message) -> String {
     for line in message.footer() {
         paragraph(&line, "");
     }
-    if let Some(about) = &message.about
-        && !message.steps.is_empty()
-    {
-        paragraph(&format!("No more reminders: lookout incident ack {}", about.incident), "");
+    if let Some(command) = message.ack_command() {
+        paragraph(&format!("No more reminders: {command}"), "");
     }
     out
 }
