@@ -36,4 +36,6 @@ pub mod drill;
 
 pub mod config;
 
+pub mod app;
+
 pub mod cli;
