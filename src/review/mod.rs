@@ -5,10 +5,12 @@
 //! schedules, incidents or people; it tells its keeper by lines and an exit code.
 //! Invariant: `claimed = succeeded + errored + blocked + returned`, or the signal is not printed.
 
+pub mod batch;
 pub mod category;
 pub mod picture;
 pub mod prompt;
 pub mod record;
+pub mod report;
 pub mod reviewer;
 pub mod settings;
 pub mod settle;

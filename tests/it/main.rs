@@ -19,4 +19,5 @@ mod keep_output;
 mod keeping;
 mod looking_ahead;
 mod picture;
+mod review;
 mod stand_in;

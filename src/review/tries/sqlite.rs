@@ -258,40 +258,46 @@ fn finish(
     let evidence = end.evidence.clone().unwrap_or_default();
     let of_provider = |text: String| Some(text).filter(|text| !text.is_empty());
     let (category, details) = end.result.clone().unzip();
-    // A try that a taker-over has closed stays closed.
-    let closed: Option<(String, f64, String)> = transaction
+    // A try that a taker-over has closed stays closed; one that ended as somebody else's fault may
+    // turn out to be the picture's own.
+    let open: Option<(String, f64, String)> = transaction
         .query_row(
-            "UPDATE tries SET ended_at = ?2, outcome = ?3, reason = ?4, sha256 = ?5,
-                 category = ?6, details = ?7, prompt_hash = ?8, model = ?9, model_version = ?10,
-                 attempts = ?11, possibly_billed = ?12, tokens_in = ?13, tokens_out = ?14,
-                 usd = ?15, cost_usd = ?16, provider_ms = ?17, took_ms = ?18
-             WHERE id = ?1 AND ended_at IS NULL RETURNING record_id, reserved_usd, begun_at",
-            params![
-                id.0,
-                stamp(end.at),
-                end.outcome.as_str(),
-                end.reason,
-                end.sha256,
-                category,
-                details,
-                of_provider(evidence.prompt_hash),
-                of_provider(evidence.model),
-                evidence.model_version,
-                evidence.attempts,
-                evidence.possibly_billed,
-                signed(evidence.tokens_in),
-                signed(evidence.tokens_out),
-                evidence.usd,
-                end.cost,
-                end.evidence.as_ref().map(|evidence| millis(evidence.took)),
-                millis(end.took),
-            ],
+            "SELECT record_id, coalesce(cost_usd, reserved_usd), begun_at FROM tries
+             WHERE id = ?1 AND (ended_at IS NULL OR outcome = 'fault')",
+            [id.0],
             |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
         )
         .optional()?;
-    let Some((record_id, reserved, begun_at)) = closed else { return Ok(()) };
+    let Some((record_id, set_aside, begun_at)) = open else { return Ok(()) };
+    transaction.execute(
+        "UPDATE tries SET ended_at = ?2, outcome = ?3, reason = ?4, sha256 = ?5,
+                 category = ?6, details = ?7, prompt_hash = ?8, model = ?9, model_version = ?10,
+                 attempts = ?11, possibly_billed = ?12, tokens_in = ?13, tokens_out = ?14,
+                 usd = ?15, cost_usd = ?16, provider_ms = ?17, took_ms = ?18
+             WHERE id = ?1",
+        params![
+            id.0,
+            stamp(end.at),
+            end.outcome.as_str(),
+            end.reason,
+            end.sha256,
+            category,
+            details,
+            of_provider(evidence.prompt_hash),
+            of_provider(evidence.model),
+            evidence.model_version,
+            evidence.attempts,
+            evidence.possibly_billed,
+            signed(evidence.tokens_in),
+            signed(evidence.tokens_out),
+            evidence.usd,
+            end.cost,
+            end.evidence.as_ref().map(|evidence| millis(evidence.took)),
+            millis(end.took),
+        ],
+    )?;
     // What was set aside on the day of the beginning is settled on that day.
-    add_money(transaction, us, parse(&begun_at)?, end.cost - reserved)?;
+    add_money(transaction, us, parse(&begun_at)?, end.cost - set_aside)?;
     transaction.execute(
         "DELETE FROM suspects WHERE scope = ?1 AND record_id = ?2",
         params![us.scope, record_id],

@@ -1,0 +1,6 @@
+//! Stories of the review: real records and notes on disk, a scripted bucket and provider, time that
+//! runs as fast as it can.
+
+mod faults;
+mod flow;
+mod world;
