@@ -153,6 +153,15 @@ pub trait Channel: Send + Sync {
         vec![String::new()]
     }
 
+    /// Asks whether the other side is there and lets us in, without sending a message. Says in
+    /// plain words what was found; ends by itself within 30 s.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    async fn probe(&self) -> Result<String, SendError> {
+        Ok("there is nobody to ask".to_owned())
+    }
+
     /// Sends once. Ends by itself within 30 s, whatever the other side does.
     ///
     /// # Errors

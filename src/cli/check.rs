@@ -239,7 +239,7 @@ fn job_kind(job: &Job) -> &'static str {
     }
 }
 
-fn problems_object(problems: &Problems) -> Value {
+pub(super) fn problems_object(problems: &Problems) -> Value {
     let problems: Vec<Value> = problems
         .0
         .iter()

@@ -5,7 +5,7 @@
 use url::{Host, Url};
 
 use super::section::{Names, Reader, Section, split_list};
-use crate::alert::channel::{ChannelKind, ChannelSettings};
+use crate::alert::channel::{self, ChannelKind, ChannelSettings};
 use crate::secret::Secret;
 use crate::watch::Severity;
 
@@ -44,7 +44,28 @@ pub(super) fn read(section: &Section<'_>, name: &str) -> Option<ChannelSettings>
         KindChoice::Webhook => webhook(section),
         KindChoice::Email => email(section),
     };
-    Some(ChannelSettings { name: name.to_owned(), severity, fallback, kind: kind? })
+    let settings = ChannelSettings { name: name.to_owned(), severity, fallback, kind: kind? };
+    check_adapter(section, &settings);
+    Some(settings)
+}
+
+/// What only the adapter knows: the form of a signing secret, what a mail address may be. Asked
+/// last, and only where nothing else was found, since it mostly finds the same.
+fn check_adapter(section: &Section<'_>, settings: &ChannelSettings) {
+    if section.names() == Names::LeftAlone || section.has_problems() {
+        return;
+    }
+    let Err(error) = channel::build(settings) else { return };
+    let key = match &settings.kind {
+        ChannelKind::Webhook { .. } if error.problem.contains("signing secret") => "signing_secret",
+        ChannelKind::Webhook { .. } => "url",
+        ChannelKind::Slack { .. } => "webhook_url",
+        ChannelKind::Email { .. } => "smtp_url",
+        ChannelKind::Console => "kind",
+    };
+    // The adapter's text says both what is wrong and what to write; the first `;` parts them.
+    let (what, instead) = error.problem.split_once("; ").unwrap_or((&error.problem, ""));
+    section.problem(key, what, instead);
 }
 
 /// The secret that a channel can't do without.
@@ -168,7 +189,7 @@ pub(super) fn by_variable(
         fallback: None,
         kind,
     };
-    let mut channels = Vec::new();
+    let mut channels: Vec<ChannelSettings> = Vec::new();
     let free = |variable: &str, name: &str| {
         variables.get(variable).filter(|_| !uses(variable) && !is_taken(name)).map(Secret::new)
     };
@@ -209,7 +230,25 @@ pub(super) fn by_variable(
             ),
         }
     }
+    channels.iter().for_each(|settings| check_adapter_of_variable(reader, settings));
     channels
+}
+
+fn check_adapter_of_variable(reader: &Reader<'_>, settings: &ChannelSettings) {
+    let variable = match &settings.kind {
+        ChannelKind::Slack { .. } => "SLACK_WEBHOOK_URL",
+        ChannelKind::Webhook { signing_secret: Some(_), .. } => "ALERT_WEBHOOK_SECRET",
+        ChannelKind::Webhook { signing_secret: None, .. } => "ALERT_WEBHOOK_URL",
+        ChannelKind::Email { .. } => "SMTP_URL",
+        ChannelKind::Console => return,
+    };
+    let place = reader.variables.place(variable);
+    if reader.problems.borrow().iter().any(|problem| problem.place == place) {
+        return;
+    }
+    let Err(error) = channel::build(settings) else { return };
+    let (what, instead) = error.problem.split_once("; ").unwrap_or((&error.problem, ""));
+    reader.problem(place, variable, what, instead);
 }
 
 #[cfg(test)]

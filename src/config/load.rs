@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use super::combination::{self, ChannelNames};
+use super::combination::{self, ChannelNames, Gaps};
 use super::document::{self, Table, Value};
 use super::environment::{self, Variables};
 use super::problem::{Place, Problem, Problems};
@@ -55,7 +55,7 @@ pub fn load_at(
     let batch = batch(&reader);
     let main = main.map(|table| read_main(&reader, &table, file.as_deref()));
     let channels = read_channels(&reader, &alerts);
-    let schedules = read_schedules(&reader, &schedules, &channels, batch, now);
+    let schedules = read_schedules(&reader, &schedules, &channels, batch, &Gaps::new(now));
     if let Some(main) = &main {
         check_review_is_whole(&reader, main, &schedules.on);
     }
@@ -345,7 +345,7 @@ fn read_schedules(
     files: &[NamedFile],
     channels: &Channels,
     batch: u32,
-    now: DateTime<Utc>,
+    gaps: &Gaps,
 ) -> Schedules {
     let mut schedules = Schedules { on: Vec::new(), off: Vec::new() };
     for file in files {
@@ -357,7 +357,7 @@ fn read_schedules(
         let names = if is_on { Names::Required } else { Names::LeftAlone };
         let section = Section::file(reader, table, &file.name, names);
         if let Some(schedule) = schedule::read(&section, &file.stem, batch) {
-            combination::check_times(&section, &schedule, now);
+            combination::check_times(&section, &schedule, gaps);
             if is_on {
                 for name in &schedule.notify {
                     channels.names().check(&section, "notify", name);

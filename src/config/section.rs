@@ -79,6 +79,11 @@ impl<'a> Section<'a> {
         self.names
     }
 
+    /// Whether anything was found wrong in this file so far.
+    pub(super) fn has_problems(&self) -> bool {
+        self.reader.problems.borrow().iter().any(|problem| problem.place.file == self.place.file)
+    }
+
     /// Its keys, in alphabetical order, for sections whose keys are the user's own words.
     pub(super) fn keys(&self) -> Vec<String> {
         self.table.entries.keys().cloned().collect()

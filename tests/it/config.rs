@@ -275,7 +275,7 @@ fn full() -> (tempfile::TempDir, Config) {
             ("S3_ID", "fake-id"),
             ("S3_SECRET", "fake-secret"),
             ("HOOK", "https://ops.example.com/hook"),
-            ("SIGN", "fake-signing-secret"),
+            ("SIGN", "whsec_ZmFrZS1zaWduaW5nLXNlY3JldC1mb3ItdGVzdHM="),
             ("SMTP_URL", "smtp://user:fake-pass-word@mail.example:587"),
             ("LOOKOUT__REVIEWER__MAX_IN_FLIGHT", "8"),
             ("LOOKOUT__RECORDS__PICK_UP", "downloaded, rerun_for_clarity"),
@@ -335,7 +335,12 @@ fn no_secret_of_any_channel_file_or_variable_gets_past_the_redactor() {
     assert_eq!(config.channels.len(), 3);
     assert_eq!(config.channels[1].severity, Severity::Info);
     let redactor = config.redactor();
-    for secret in ["fake-key-2", "fake-key-of-a-file", "fake-pass-word", "fake-signing-secret"] {
+    for secret in [
+        "fake-key-2",
+        "fake-key-of-a-file",
+        "fake-pass-word",
+        "whsec_ZmFrZS1zaWduaW5nLXNlY3JldC1mb3ItdGVzdHM=",
+    ] {
         assert_eq!(redactor.redact(secret), "[redacted]", "{secret}");
     }
     let debug = format!("{config:?}");
@@ -527,6 +532,12 @@ fn one_wrong_value_in_an_alert_file_is_one_problem_that_names_it() {
         ("kind = \"email\"\nsmtp_url = \"${MAIL}\"", "to", "nobody is written to"),
         ("kind = \"email\"\nsmtp_url = \"${MAIL}\"\nto = [\"x\"]", "to", "no mail address"),
         ("kind = \"email\"\nsmtp_url = \"${HOOK}\"\nto = [\"a@b\"]", "smtp_url", "smtp://"),
+        ("kind = \"slack\"\nwebhook_url = \"${PLAIN}\"", "webhook_url", "it is a secret"),
+        (
+            "kind = \"webhook\"\nurl = \"${HOOK}\"\nsigning_secret = \"${BAD}\"",
+            "signing_secret",
+            "openssl rand",
+        ),
         ("kind = \"console\"\nseverity = \"bad\"", "severity", "\"warning\""),
         ("kind = \"console\"\nfallback = \"x\"", "fallback", "no channel called \"x\""),
         ("kind = \"console\"\nfallback = \"team\"", "fallback", "circle: team → team"),
@@ -540,6 +551,7 @@ fn one_wrong_value_in_an_alert_file_is_one_problem_that_names_it() {
 fn expect_one(file: &str, text: &str, key: &str, words: &str) {
     let variables = [
         ("BAD", "not-an-address"),
+        ("PLAIN", "http://hooks.example.com/services/x"),
         ("HOOK", "https://ops.example.com/hook"),
         ("MAIL", "smtp://mail.example:587"),
         ("GEMINI_API_KEY", "fake-key-for-test"),

@@ -54,7 +54,7 @@ fn every_example_is_right_when_it_is_switched_on() {
             ("SLACK_WEBHOOK_URL", "https://hooks.slack.com/services/fake"),
             ("SMTP_URL", "smtps://user:fake-password@mail.example:465"),
             ("ALERT_WEBHOOK_URL", "https://ops.example.com/hook"),
-            ("ALERT_WEBHOOK_SECRET", "fake-signing-secret"),
+            ("ALERT_WEBHOOK_SECRET", "whsec_ZmFrZS1zaWduaW5nLXNlY3JldC1mb3ItdGVzdHM="),
         ],
     )
     .unwrap();

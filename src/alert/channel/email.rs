@@ -122,6 +122,24 @@ impl Channel for Email {
         self.to.iter().map(|it| it.email.to_string()).collect()
     }
 
+    async fn probe(&self) -> Result<String, SendError> {
+        let transport: AsyncSmtpTransport<Tokio1Executor> = self.server.clone().build();
+        let tested = tokio::time::timeout(LIMIT, transport.test_connection()).await;
+        // As after a mail: nothing depends on our goodbye.
+        let _ = tokio::time::timeout(GOODBYE, transport.shutdown()).await;
+        match tested {
+            Ok(Ok(true)) => Ok("the mail server answers and takes our login".to_owned()),
+            Ok(Ok(false)) => Err(SendError::Doubtful {
+                reason: "the mail server let us in but is not ready".to_owned(),
+            }),
+            Ok(Err(error)) => Err(classify(&error)),
+            Err(_) => Err(SendError::Transient {
+                reason: format!("the mail server did not answer within {} s", LIMIT.as_secs()),
+                arrival: Arrival::No,
+            }),
+        }
+    }
+
     async fn send(&self, message: &Message, envelope: &Envelope) -> Result<(), SendError> {
         let refused = match self.deliver(self.write(message, envelope, Body::Full)?).await {
             Err(SendError::Refused { reason }) if is_about_size(&reason) => reason,

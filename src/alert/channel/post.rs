@@ -67,6 +67,17 @@ impl Post {
         self.url.scheme() == "https"
     }
 
+    /// Asks the host's front page for its head: any answer means that it is there. The configured
+    /// address itself is not called, since to some receivers every call is a message.
+    pub(super) async fn probe(&self, who: &str) -> Result<String, SendError> {
+        let mut front = self.url.clone();
+        front.set_path("/");
+        front.set_query(None);
+        let asked = self.client.head(front).timeout(TIME_LIMIT).send().await;
+        let host = self.url.host_str().unwrap_or_default();
+        asked.map(|_| format!("{host} answers")).map_err(|error| failed(error, who))
+    }
+
     /// Posts once; ends within [`TIME_LIMIT`] whatever the other side does.
     pub(super) async fn send(
         &self,

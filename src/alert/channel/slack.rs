@@ -53,6 +53,10 @@ impl Channel for Slack {
         "Slack"
     }
 
+    async fn probe(&self) -> Result<String, SendError> {
+        self.post.probe("Slack").await
+    }
+
     async fn send(&self, message: &Message, envelope: &Envelope) -> Result<(), SendError> {
         let answer = self.post(&message::slack(message), envelope).await?;
         match judge(&answer) {

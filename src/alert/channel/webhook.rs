@@ -53,6 +53,10 @@ impl Channel for Webhook {
         "webhook"
     }
 
+    async fn probe(&self) -> Result<String, SendError> {
+        self.post.probe("the webhook").await
+    }
+
     async fn send(&self, message: &Message, envelope: &Envelope) -> Result<(), SendError> {
         let body = message::json(message, &envelope.id, envelope.at).to_string();
         let timestamp = envelope.at.timestamp();
