@@ -156,6 +156,8 @@ pub struct OpenRun {
     pub origin: Origin,
     /// Not started by then: missed.
     pub start_by: DateTime<Utc>,
+    /// The absence its slot fell into, if it is being caught up.
+    pub absence: Option<i64>,
     /// Why its keeper could not be started, if it could not.
     pub start_error: Option<String>,
     /// Whether its slot has its verdict already; the run is watched on for late findings.
@@ -320,6 +322,9 @@ pub trait Ledger: Send + Sync + Debug {
 
     /// Records that slots will not be run; those that are claimed meanwhile are left alone.
     async fn drop_slots(&self, slots: Vec<DroppedSlot>) -> Result<(), StorageError>;
+
+    /// Moves the deadline of an unclaimed slot that waits for the run before it.
+    async fn extend(&self, slot: &Slot, start_by: DateTime<Utc>) -> Result<(), StorageError>;
 
     /// Records an absence and what becomes of its slots.
     async fn record_absence(&self, account: AbsenceAccount) -> Result<(), StorageError>;

@@ -4,8 +4,13 @@
 //! ports. What a run's end means is `watch`'s business.
 //! Invariant: no run without a slot that was claimed in the ledger first.
 
+pub mod absence;
+pub mod conductor;
+pub mod decide;
 pub mod keeper;
 pub mod ledger;
+pub mod planning;
+pub mod pulse;
 
 use std::fmt;
 

@@ -80,7 +80,7 @@ CREATE TABLE incidents (
     opened_at INTEGER NOT NULL,
     resolved_at INTEGER,
     runs_affected INTEGER NOT NULL,
-    last_run TEXT,
+    last_occasion TEXT,
     facts TEXT NOT NULL,
     notify TEXT NOT NULL,
     told_at INTEGER NOT NULL,

@@ -17,7 +17,7 @@ use crate::watch::incidents::{
 use crate::watch::{Change, Facts, Incident, IncidentState, News};
 
 const INCIDENT: &str = "SELECT id, key, instance, schedule, kind, severity, state, opened_at,
-    resolved_at, runs_affected, facts, notify, told_at, n_reminders, last_run, n_news
+    resolved_at, runs_affected, facts, notify, told_at, n_reminders, last_occasion, n_news
     FROM incidents";
 
 /// An incident from a row of `INCIDENT`.
@@ -60,7 +60,7 @@ struct Stored {
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    let last_run: Option<String> = row.get(14)?;
+    let last_occasion: Option<String> = row.get(14)?;
     Ok(Stored {
         open: OpenIncident {
             incident: incident(row)?,
@@ -68,7 +68,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
             notify: from_json(&row.get::<_, String>(11)?)?,
             told_at: time(row.get(12)?)?,
             n_reminders: row.get(13)?,
-            last_run: last_run.map(RunId::from_stored),
+            last_occasion: last_occasion.as_deref().map(from_json).transpose()?,
         },
         n_news: row.get(15)?,
     })
@@ -81,11 +81,12 @@ fn open_by_key(connection: &Connection, key: &str) -> rusqlite::Result<Option<St
 
 /// Writes an incident's row as it now is.
 fn save(connection: &Connection, stored: &Stored) -> rusqlite::Result<()> {
-    let OpenIncident { incident, facts, notify, told_at, n_reminders, last_run } = &stored.open;
+    let OpenIncident { incident, facts, notify, told_at, n_reminders, last_occasion } =
+        &stored.open;
     connection
         .prepare_cached(
             "UPDATE incidents SET severity = ?2, state = ?3, resolved_at = ?4, runs_affected = ?5,
-                    facts = ?6, notify = ?7, told_at = ?8, n_reminders = ?9, last_run = ?10,
+                    facts = ?6, notify = ?7, told_at = ?8, n_reminders = ?9, last_occasion = ?10,
                     n_news = ?11
              WHERE id = ?1",
         )?
@@ -99,7 +100,7 @@ fn save(connection: &Connection, stored: &Stored) -> rusqlite::Result<()> {
             json(notify)?,
             millis(*told_at),
             n_reminders,
-            last_run.as_ref().map(RunId::as_str),
+            last_occasion.as_ref().map(json).transpose()?,
             stored.n_news,
         ])?;
     Ok(())
@@ -137,11 +138,11 @@ fn open(
     fault: &FaultWrite,
     at: DateTime<Utc>,
 ) -> rusqlite::Result<Stored> {
-    let runs_affected = u32::from(fault.run.is_some());
+    let runs_affected = u32::from(fault.occasion.is_some());
     connection.execute(
         "INSERT INTO incidents (key, instance, schedule, kind, severity, state, opened_at,
-                runs_affected, facts, notify, told_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, 'open', ?6, ?7, ?8, ?9, ?6)",
+                runs_affected, facts, notify, told_at, last_occasion)
+         VALUES (?1, ?2, ?3, ?4, ?5, 'open', ?6, ?7, ?8, ?9, ?6, ?10)",
         params![
             fault.key.text(),
             fault.key.instance,
@@ -152,6 +153,7 @@ fn open(
             runs_affected,
             json(&fault.facts)?,
             json(&fault.notify)?,
+            fault.occasion.as_ref().map(json).transpose()?,
         ],
     )?;
     let incident = Incident {
@@ -172,7 +174,7 @@ fn open(
         notify: fault.notify.clone(),
         told_at: at,
         n_reminders: 0,
-        last_run: fault.run.clone(),
+        last_occasion: fault.occasion.clone(),
     };
     Ok(Stored { open, n_news: 0 })
 }
@@ -188,9 +190,9 @@ fn fault(
         return tell(connection, &mut stored, Change::Opened, at).map(Some);
     };
     let open = &mut stored.open;
-    if fault.run.is_some() && fault.run != open.last_run {
+    if fault.occasion.is_some() && fault.occasion != open.last_occasion {
         open.incident.runs_affected += 1;
-        open.last_run.clone_from(&fault.run);
+        open.last_occasion.clone_from(&fault.occasion);
     }
     open.facts = Facts { also: joined(&open.facts.also, &fault.facts.also), ..fault.facts.clone() };
     open.notify.clone_from(&fault.notify);

@@ -87,6 +87,7 @@ fn open_run(row: &Row<'_>) -> rusqlite::Result<OpenRun> {
         },
         origin: from_word(&row.get::<_, String>(4)?)?,
         start_by: time(row.get(5)?)?,
+        absence: row.get(12)?,
         start_error: row.get(9)?,
         progress: match verdict {
             Some(_) => RunProgress::Judged,
@@ -287,6 +288,19 @@ impl Ledger for GuardDb {
             .await
     }
 
+    async fn extend(&self, slot: &Slot, start_by: DateTime<Utc>) -> Result<(), StorageError> {
+        let slot = slot.clone();
+        self.transact(move |tx| {
+            tx.execute(
+                "UPDATE slots SET start_by = ?3
+                 WHERE schedule = ?1 AND due_at = ?2 AND state = 'planned'",
+                params![slot.schedule.as_str(), millis(slot.due_at), millis(start_by)],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
     async fn record_absence(&self, account: AbsenceAccount) -> Result<(), StorageError> {
         self.transact(move |tx| account_for(tx, &account)).await
     }
@@ -294,7 +308,7 @@ impl Ledger for GuardDb {
     async fn open_runs(&self) -> Result<Vec<OpenRun>, StorageError> {
         self.transact(|tx| {
             let sql = "SELECT schedule, due_at, run, configuration, origin, start_by, claimed_at,
-                              keeper, keeper_started_at, start_error, verdict, ended_at
+                              keeper, keeper_started_at, start_error, verdict, ended_at, absence
                        FROM slots WHERE run_open = 1 ORDER BY due_at";
             list(tx, sql, [], open_run)
         })

@@ -9,6 +9,7 @@ use std::fmt::Debug;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::history::Summary;
 use super::{Facts, Incident, IncidentKind, News, Severity, Verdict};
@@ -65,12 +66,22 @@ pub struct FaultWrite {
     pub key: FaultKey,
     /// How bad it is; an open incident never becomes less severe by this.
     pub severity: Severity,
-    /// The run it shows in; each run counts once.
-    pub run: Option<RunId>,
+    /// The run it shows in, or the slot where there was no run; each counts once.
+    pub occasion: Option<Occasion>,
     /// What is known.
     pub facts: Facts,
     /// Names of channels; empty: every channel.
     pub notify: Vec<String>,
+}
+
+/// What a fault is counted by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Occasion {
+    /// A run.
+    Run(RunId),
+    /// A slot that came to no run.
+    Slot(DateTime<Utc>),
 }
 
 /// `<instance>/<schedule>/<kind>`.
@@ -106,8 +117,8 @@ pub struct OpenIncident {
     pub told_at: DateTime<Utc>,
     /// How many reminders there were.
     pub n_reminders: u32,
-    /// The last run it was seen in.
-    pub last_run: Option<RunId>,
+    /// Where it was last seen.
+    pub last_occasion: Option<Occasion>,
 }
 
 /// One transaction.

@@ -4,11 +4,15 @@
 //! verdict, incident and news in one transaction. Who is told and how is `alert`'s business.
 //! Invariant: a slot has exactly one verdict, and a fault has at most one open incident.
 
+pub mod diagnose;
+pub mod facts;
 pub mod faults;
 pub mod history;
 pub mod incidents;
 pub mod judge;
 pub mod observed;
+pub mod unrecorded;
+pub mod watchdog;
 
 use std::fmt;
 

@@ -1,0 +1,227 @@
+//! Slots that came to no run: skipped, unobserved, missed.
+//!
+//! The watchdog's second half; what it finds here it finds in rows and deadlines alone.
+//! Invariant: an absence is told once, however many slots fell into it.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+
+use super::{Stepped, Watchdog};
+use crate::run::ledger::{Absence, Cause, DroppedSlot, PlannedSlot};
+use crate::storage::StorageError;
+use crate::watch::diagnose::{Patient, at_the_end};
+use crate::watch::history::Summary;
+use crate::watch::incidents::{FaultKey, FaultWrite, IncidentWrite, Judgement, Occasion, Outcome};
+use crate::watch::observed::Observed;
+use crate::watch::{Facts, IncidentKind, Severity, Verdict, facts};
+
+impl Watchdog {
+    /// Verdicts of slots that the conductor will not run.
+    pub(super) async fn judge_dropped(
+        &mut self,
+        now: DateTime<Utc>,
+        stepped: &mut Stepped,
+    ) -> Result<(), StorageError> {
+        let dropped = self.ledger.dropped().await?;
+        // Those of an absence are told with it.
+        let judgements: Vec<Judgement> = dropped
+            .into_iter()
+            .filter(|dropped| dropped.cause != Cause::Absent)
+            .map(|dropped| without_run(dropped, now))
+            .collect();
+        if judgements.is_empty() {
+            return Ok(());
+        }
+        self.record(Outcome { judgements, ..Outcome::default() }, now, stepped).await
+    }
+
+    /// One digest for each absence, with the verdicts of its slots.
+    pub(super) async fn tell_absences(
+        &mut self,
+        now: DateTime<Utc>,
+        stepped: &mut Stepped,
+    ) -> Result<(), StorageError> {
+        let absences = self.ledger.untold_absences().await?;
+        let dropped = self.ledger.dropped().await?;
+        let mut told = HashSet::new();
+        for absence in &absences {
+            let judgements = dropped
+                .iter()
+                .filter(|dropped| dropped.absence == Some(absence.id))
+                .map(|dropped| without_run(dropped.clone(), now))
+                .collect();
+            told.insert(absence.id);
+            let outcome = Outcome {
+                judgements,
+                incidents: vec![self.notice(absence)],
+                told_absences: vec![absence.id],
+                ..Outcome::default()
+            };
+            self.record(outcome, now, stepped).await?;
+        }
+        // A caught-up slot that turned out to be too late: its absence is told already.
+        let rest: Vec<Judgement> = dropped
+            .into_iter()
+            .filter(|dropped| dropped.cause == Cause::Absent)
+            .filter(|dropped| dropped.absence.is_none_or(|id| !told.contains(&id)))
+            .map(|dropped| without_run(dropped, now))
+            .collect();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.record(Outcome { judgements: rest, ..Outcome::default() }, now, stepped).await
+    }
+
+    fn notice(&self, absence: &Absence) -> IncidentWrite {
+        let mut also = Vec::new();
+        if absence.n_unobserved > 0 {
+            also.push(format!("{} runs did not take place", absence.n_unobserved));
+        }
+        if absence.n_caught_up > 0 {
+            also.push(format!("{} are run now", absence.n_caught_up));
+        }
+        let facts = Facts {
+            since: Some(absence.from),
+            recovered_at: Some(absence.to),
+            n_slots: Some(absence.n_unobserved + absence.n_caught_up),
+            also,
+            ..Facts::default()
+        };
+        IncidentWrite::Notice(Box::new(FaultWrite {
+            key: FaultKey {
+                instance: self.instance.clone(),
+                schedule: None,
+                kind: IncidentKind::WasBlind,
+            },
+            severity: Severity::Warning,
+            occasion: None,
+            facts,
+            notify: Vec::new(),
+        }))
+    }
+
+    /// Slots that nobody started in time.
+    pub(super) async fn judge_overdue(
+        &mut self,
+        now: DateTime<Utc>,
+        stepped: &mut Stepped,
+    ) -> Result<(), StorageError> {
+        let mut fallen = Vec::new();
+        for slot in self.ledger.overdue(now).await? {
+            match self.gap {
+                Some((gap, until)) if gap.holds(slot.start_by) => {
+                    // The conductor says what becomes of it; if it does not, we do.
+                    if now >= until {
+                        fallen.push(slot);
+                    }
+                }
+                Some(_) | None => self.judge_missed(slot, now, stepped).await?,
+            }
+        }
+        if fallen.is_empty() {
+            return Ok(());
+        }
+        self.judge_fallen(fallen, now, stepped).await
+    }
+
+    async fn judge_missed(
+        &mut self,
+        slot: PlannedSlot,
+        now: DateTime<Utc>,
+        stepped: &mut Stepped,
+    ) -> Result<(), StorageError> {
+        let incidents = self.incidents.open_incidents().await?;
+        let runs = self.ledger.open_runs().await?;
+        let before = runs.iter().find(|open| open.run.slot.schedule == slot.slot.schedule);
+        let mut reason = format!("not started by {} UTC", slot.start_by.format("%H:%M:%S"));
+        if let Some(open) = before {
+            let due = open.run.slot.due_at.format("%H:%M");
+            reason.push_str(&format!("; the {due} UTC run is still going on"));
+        }
+        let observed = Observed::default();
+        let occasion = Occasion::Slot(slot.slot.due_at);
+        let facts = Facts {
+            verdict: Some(Verdict::Missed),
+            detail: Some(reason.clone()),
+            ..facts::of_slot(&slot.schedule, &slot.slot, now)
+        };
+        let mut patient = Patient {
+            instance: &self.instance,
+            schedule: &slot.schedule,
+            occasion: &occasion,
+            observed: &observed,
+            facts: &facts,
+            open: &incidents,
+            boot: self.clock.boot(),
+        };
+        let n_slots = Some(n_missed(&patient));
+        let facts = Facts { n_slots, ..facts.clone() };
+        patient.facts = &facts;
+        let outcome = Outcome {
+            incidents: at_the_end(&patient, Verdict::Missed),
+            judgements: vec![Judgement {
+                slot: slot.slot.clone(),
+                run: None,
+                verdict: Verdict::Missed,
+                reason,
+                findings: Vec::new(),
+                summary: Summary::default(),
+                at: now,
+            }],
+            ..Outcome::default()
+        };
+        self.record(outcome, now, stepped).await
+    }
+
+    async fn judge_fallen(
+        &mut self,
+        fallen: Vec<PlannedSlot>,
+        now: DateTime<Utc>,
+        stepped: &mut Stepped,
+    ) -> Result<(), StorageError> {
+        let Some((gap, _)) = self.gap else { return Ok(()) };
+        let n_unobserved = u32::try_from(fallen.len()).unwrap_or(u32::MAX);
+        let absence = Absence { id: 0, from: gap.from, to: gap.to, n_unobserved, n_caught_up: 0 };
+        let judgements = fallen
+            .into_iter()
+            .map(|slot| {
+                let reason = "Lookout was not there, and nobody took it up later".to_owned();
+                let cause = Cause::Absent;
+                without_run(DroppedSlot { slot: slot.slot, cause, reason, absence: None }, now)
+            })
+            .collect();
+        let incidents = vec![self.notice(&absence)];
+        self.record(Outcome { judgements, incidents, ..Outcome::default() }, now, stepped).await
+    }
+}
+
+/// Missed slots in a row, this one included.
+fn n_missed(patient: &Patient<'_>) -> u32 {
+    let before = patient
+        .open
+        .iter()
+        .find(|open| {
+            open.incident.kind == IncidentKind::RunMissed
+                && open.incident.schedule.as_deref() == Some(patient.schedule.name.as_str())
+        })
+        .map_or(0, |open| open.incident.runs_affected);
+    before + 1
+}
+
+/// The verdict of a slot that came to no run.
+fn without_run(dropped: DroppedSlot, now: DateTime<Utc>) -> Judgement {
+    let verdict = match dropped.cause {
+        Cause::Absent => Verdict::Unobserved,
+        Cause::Overlap | Cause::Paused | Cause::Maintenance | Cause::Removed => Verdict::Skipped,
+    };
+    Judgement {
+        slot: dropped.slot,
+        run: None,
+        verdict,
+        reason: dropped.reason,
+        findings: Vec::new(),
+        summary: Summary::default(),
+        at: now,
+    }
+}
