@@ -4,6 +4,7 @@
 //! Invariant: exit codes are 0 done, 1 the work failed, 2 wrong usage, 75 try later,
 //! 78 configuration.
 
+pub mod alert;
 pub mod check;
 pub mod init;
 mod keeper;

@@ -11,6 +11,7 @@
 mod alert_delivery;
 mod alert_messages;
 mod alert_news;
+mod alert_wire;
 mod alert_world;
 mod config;
 mod config_examples;

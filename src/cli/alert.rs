@@ -1,0 +1,193 @@
+//! `lookout alert`: does a channel work, what was given up, send it again.
+//!
+//! A test goes straight to the channel, past everything that is remembered: it asks the channel,
+//! and a failure is told at once instead of being tried again.
+
+use std::io::{self, Write};
+
+use chrono::SecondsFormat;
+
+use super::screen::{self, Cell, Format, JsonFlag, Table, Tone};
+use super::{EXIT_FAILED, EXIT_OK};
+use crate::alert::channel::{self, ChannelSettings, Envelope};
+use crate::alert::message;
+use crate::alert::outbox::{DeadDelivery, Outbox, Replayed};
+use crate::clock::Clock;
+use crate::redact::Redactor;
+
+/// What to do with alerts.
+#[derive(Debug, clap::Subcommand)]
+pub enum AlertCommand {
+    /// Sends a test message to one channel, or to every channel
+    Test {
+        /// Its name; `lookout check` lists them
+        #[arg(value_name = "CHANNEL")]
+        channel: Option<String>,
+    },
+    /// Lists messages that were given up, with the reason
+    Dead(JsonFlag),
+    /// Sends a message that was given up again
+    Replay {
+        /// As `lookout alert dead` shows it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// How one test went.
+struct Tried {
+    channel: String,
+    recipient: String,
+    label: &'static str,
+    outcome: Result<(), String>,
+}
+
+/// `lookout alert test`; exit code 1 if any channel did not take it.
+///
+/// # Errors
+/// When standard output is closed.
+pub async fn test(
+    channels: &[ChannelSettings],
+    only: Option<&str>,
+    instance: &str,
+    clock: &dyn Clock,
+    redactor: &Redactor,
+    out: &mut impl Write,
+) -> io::Result<u8> {
+    let wanted: Vec<&ChannelSettings> =
+        channels.iter().filter(|it| only.is_none_or(|name| name == it.name)).collect();
+    if wanted.is_empty() {
+        let names: Vec<&str> = channels.iter().map(|it| it.name.as_str()).collect();
+        return Ok(screen::refuse(&match only {
+            Some(name) if !names.is_empty() => {
+                format!(
+                    "There is no channel `{name}` (or it is switched off). There are: {}.",
+                    names.join(", ")
+                )
+            }
+            Some(_) | None => "There is no channel, so nobody would hear of a problem. Set \
+                               SLACK_WEBHOOK_URL, ALERT_WEBHOOK_URL, or SMTP_URL and \
+                               ALERT_EMAIL_TO in .env, or add a file to alerts/."
+                .to_owned(),
+        }));
+    }
+    let mut code = EXIT_OK;
+    for settings in wanted {
+        for tried in try_channel(settings, instance, clock, redactor).await {
+            let to = if tried.recipient.is_empty() {
+                String::new()
+            } else {
+                format!(" to {}", tried.recipient)
+            };
+            match &tried.outcome {
+                Ok(()) => writeln!(out, "{} ({}){to}: accepted", tried.channel, tried.label)?,
+                Err(reason) => {
+                    code = EXIT_FAILED;
+                    writeln!(
+                        out,
+                        "{} ({}){to}: NOT accepted: {reason}",
+                        tried.channel, tried.label
+                    )?;
+                }
+            }
+        }
+    }
+    Ok(code)
+}
+
+async fn try_channel(
+    settings: &ChannelSettings,
+    instance: &str,
+    clock: &dyn Clock,
+    redactor: &Redactor,
+) -> Vec<Tried> {
+    let name = settings.name.clone();
+    let channel = match channel::build(settings) {
+        Ok(channel) => channel,
+        Err(error) => {
+            let outcome = Err(error.problem);
+            return vec![Tried {
+                channel: name,
+                recipient: String::new(),
+                label: "settings",
+                outcome,
+            }];
+        }
+    };
+    let message = message::test(instance, &name);
+    let mut tried = Vec::new();
+    for recipient in channel.recipients() {
+        // Unlike an incident's, a test's id may be new each time: it is never repeated.
+        let id = format!("msg_test_{}", uuid::Uuid::now_v7().simple());
+        let envelope = Envelope { id, recipient: recipient.clone(), at: clock.now() };
+        let outcome = channel.send(&message, &envelope).await;
+        tried.push(Tried {
+            channel: name.clone(),
+            recipient,
+            label: channel.label(),
+            outcome: outcome.map_err(|error| redactor.redact(&error.to_string()).into_owned()),
+        });
+    }
+    tried
+}
+
+/// `lookout alert dead`.
+///
+/// # Errors
+/// When the store can't be read or standard output is closed.
+pub async fn dead(outbox: &dyn Outbox, format: Format, out: &mut impl Write) -> anyhow::Result<u8> {
+    let dead = outbox.dead().await?;
+    match format {
+        Format::Json => screen::print_json(out, &dead)?,
+        Format::Text(_) if dead.is_empty() => writeln!(out, "No message was given up.")?,
+        Format::Text(style) => {
+            table(&dead).print(out, style)?;
+            writeln!(out, "\nTo send one again: lookout alert replay ID")?;
+        }
+    }
+    Ok(EXIT_OK)
+}
+
+fn table(dead: &[DeadDelivery]) -> Table {
+    let mut table =
+        Table::new(["GIVEN UP (UTC)", "CHANNEL", "TO", "INCIDENT", "TRIES", "WHY", "ID"]);
+    for it in dead {
+        table.row([
+            it.given_up_at.to_rfc3339_opts(SecondsFormat::Secs, true).into(),
+            it.channel.clone().into(),
+            it.recipient.clone().into(),
+            format!("{} {}", it.incident, it.kind).into(),
+            it.attempts.to_string().into(),
+            Cell::toned(it.reason.clone(), Tone::Warning),
+            it.id.clone().into(),
+        ]);
+    }
+    table
+}
+
+/// `lookout alert replay`; the daemon sends it within seconds.
+///
+/// # Errors
+/// When the store can't be written or standard output is closed.
+pub async fn replay(
+    outbox: &dyn Outbox,
+    id: &str,
+    clock: &dyn Clock,
+    out: &mut impl Write,
+) -> anyhow::Result<u8> {
+    match outbox.replay(id, clock.now()).await? {
+        Replayed::Queued => {
+            writeln!(
+                out,
+                "It is sent again, marked as a possible repeat, as soon as the daemon runs."
+            )?;
+            Ok(EXIT_OK)
+        }
+        Replayed::NotDead => {
+            Ok(screen::fail("This message was not given up: it was sent, or it still waits."))
+        }
+        Replayed::Unknown => {
+            Ok(screen::fail("There is no message with this id. See: lookout alert dead"))
+        }
+    }
+}
