@@ -137,3 +137,50 @@ fn no_file_is_named_after_nothing() {
         assert!(!banned.contains(&stem), "{}: name it after what it holds", file.display());
     }
 }
+
+/// Linux is the platform; crates for others are not built and not looked at.
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+
+/// Licences that let a proprietary product ship the crate. MPL-2.0 is for `webpki-roots`, a list of
+/// certificates that comes with `postgrest` and is never opened here.
+const LICENCES: [&str; 16] = [
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "IJG",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "MPL-2.0",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+#[test]
+fn every_dependency_has_a_permissive_licence() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", PLATFORM])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for package in metadata["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        if name == "lookout" {
+            continue;
+        }
+        let licence = package["license"].as_str().unwrap_or("none").replace(['(', ')'], "");
+        let licence = licence.replace('/', " OR ").replace("  ", " ");
+        let permissive = licence
+            .split(" AND ")
+            .all(|part| part.split(" OR ").any(|choice| LICENCES.contains(&choice.trim())));
+        assert!(permissive, "{name} is under {licence}");
+    }
+}

@@ -6,10 +6,14 @@
 
 pub mod alert;
 pub mod check;
+mod demo;
 pub mod init;
 mod keeper;
+mod log;
 pub mod next;
+mod run;
 pub mod screen;
+mod serve;
 pub mod simulate;
 pub mod stand_in;
 pub mod start;
@@ -51,6 +55,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Shows the whole program at work in three minutes, with nothing but this machine
+    Demo(demo::DemoArguments),
     /// Write a first configuration into this folder; what is there stays as it is
     Init,
     /// Holds one run; started by the daemon, not by hand
@@ -61,6 +67,10 @@ pub enum Command {
     },
     /// Shows what starts when
     Next(next::Args),
+    /// One run now, judged and told like a scheduled one
+    Run(run::Args),
+    /// The daemon: starts runs, judges them, tells people
+    Serve,
     /// Shows what the present configuration will do: runs, clock changes, overlaps
     Simulate(simulate::Args),
     /// Stands in for a service, on loopback, for trying things out
@@ -78,12 +88,15 @@ pub fn main() -> ExitCode {
             let form = if json { check::Form::Json } else { check::Form::Text };
             ExitCode::from(check::run(cli.config, form))
         }
+        Command::Demo(arguments) => finish(on_a_runtime(demo::run(arguments))),
         Command::Init => {
             let written = std::env::current_dir().map_err(anyhow::Error::from);
             finish(written.and_then(|folder| init::run(&folder)))
         }
         Command::Keeper { directory } => keeper::run(directory),
         Command::Next(args) => ExitCode::from(next::run(cli.config, &args)),
+        Command::Run(args) => ExitCode::from(run::run(cli.config, &args)),
+        Command::Serve => ExitCode::from(serve::run(cli.config)),
         Command::Simulate(args) => ExitCode::from(simulate::run(cli.config, &args)),
         Command::StandIn(command) => finish(on_a_runtime(stand_in::run(command))),
     }

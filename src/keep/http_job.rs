@@ -415,11 +415,6 @@ fn in_words(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
-    use crate::keep::evidence::directory::RunDirectory;
-    use crate::keep::evidence::journal::EvidenceReader;
-    use crate::keep::rules::Rules;
-    use crate::redact::Redactor;
 
     fn called(outcome: CallOutcome, kinds: &[&str]) -> Called {
         let problems = kinds.iter().map(|kind| ((*kind).to_owned(), String::new())).collect();
@@ -441,44 +436,6 @@ mod tests {
         assert_eq!(rounds.pause(&called(CallOutcome::Signal, &[]), Rhythm::Once), None);
         let idle = rounds.pause(&called(CallOutcome::Idle, &[]), repeat);
         assert_eq!(idle, Some(Duration::from_secs(30)));
-    }
-
-    #[tokio::test]
-    async fn an_outage_is_over_with_the_next_batch_and_not_with_an_idle_answer() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = RunDirectory::at(folder.path());
-        let order = crate::keep::evidence::tests::order("run");
-        let rules = Rules::new(&order).unwrap();
-        let clock = Arc::new(SystemClock);
-        let witness =
-            Witness::new(clock, directory.clone(), Redactor::default(), &order, rules).unwrap();
-        let ordered = Ordered {
-            method: "post",
-            url: "http://127.0.0.1:1/",
-            headers: &BTreeMap::new(),
-            body: None,
-            rhythm: Rhythm::Once,
-            call_timeout: Duration::from_secs(1),
-            max_body: 1,
-        };
-        let prepared = Prepared::new(ordered, &Variables::new()).unwrap();
-        let mut rounds = Rounds { n_failed_in_a_row: 0, open: BTreeSet::new(), last: None };
-        for (n, called) in [
-            called(CallOutcome::Failed, &[PROVIDER, FAILURE]),
-            called(CallOutcome::Idle, &[]),
-            called(CallOutcome::Signal, &[]),
-            called(CallOutcome::Signal, &[]),
-        ]
-        .iter()
-        .enumerate()
-        {
-            rounds.take(called, n as u64, &prepared, &witness);
-            assert_eq!(rounds.open.is_empty(), n >= 2, "call {n}");
-        }
-        witness.finish().await;
-        let (entries, _) = EvidenceReader::new(&directory).read_from(0).unwrap();
-        let recovered = Event::Recovered { kind: PROVIDER.to_owned() };
-        assert_eq!(entries.iter().filter(|entry| entry.event == recovered).count(), 1);
     }
 
     #[test]

@@ -190,7 +190,8 @@ impl World {
 
     pub(crate) async fn open_for(&self, schedule: &str, severity: Severity) -> News {
         let facts = Facts { due_at: Some(at("2026-11-22T05:00:00Z")), ..Facts::default() };
-        let fault = FaultWrite { key: key(schedule), severity, occasion: None, facts, notify: vec![] };
+        let fault =
+            FaultWrite { key: key(schedule), severity, occasion: None, facts, notify: vec![] };
         self.write(IncidentWrite::Fault(Box::new(fault))).await.remove(0)
     }
 

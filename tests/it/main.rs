@@ -16,7 +16,6 @@ mod alert_world;
 mod config;
 mod config_examples;
 mod keep;
-mod keep_http;
 mod keep_output;
 mod keeping;
 mod looking_ahead;

@@ -1,0 +1,58 @@
+//! What the command line looks at: the ports for reading, without a daemon and without its lock.
+//!
+//! Requests to the daemon are rows, so the ledger is among them.
+//! Invariant: nothing here starts, judges or sends anything.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::alert::outbox::Outbox;
+use crate::config::Config;
+use crate::run::ledger::Ledger;
+use crate::store::GuardDb;
+use crate::watch::history::History;
+use crate::watch::incidents::Incidents;
+
+/// The ports that show what was and take requests; clones share the database.
+#[derive(Clone)]
+pub struct Reading {
+    /// Slots, claims, pauses, requests.
+    pub ledger: Arc<dyn Ledger>,
+    /// Slots with verdicts, incidents with news.
+    pub history: Arc<dyn History>,
+    /// Open incidents.
+    pub incidents: Arc<dyn Incidents>,
+    /// Deliveries.
+    pub outbox: Arc<dyn Outbox>,
+    /// Where runs keep their files.
+    pub state_dir: PathBuf,
+}
+
+impl Reading {
+    /// The ports of one database.
+    #[must_use]
+    pub fn of(db: &GuardDb, state_dir: PathBuf) -> Self {
+        Self {
+            ledger: Arc::new(db.clone()),
+            history: Arc::new(db.clone()),
+            incidents: Arc::new(db.clone()),
+            outbox: Arc::new(db.clone()),
+            state_dir,
+        }
+    }
+}
+
+/// Opens `guard.db` beside whatever daemon is running.
+///
+/// # Errors
+/// When the state directory can't be made or the database can't be opened.
+pub fn open(config: &Config) -> anyhow::Result<Reading> {
+    let state_dir = config.service.state_dir.clone();
+    std::fs::create_dir_all(&state_dir)
+        .with_context(|| format!("can't create the state directory {}", state_dir.display()))?;
+    let path = state_dir.join("guard.db");
+    let db = GuardDb::open(&path).with_context(|| format!("can't open {}", path.display()))?;
+    Ok(Reading::of(&db, state_dir))
+}

@@ -1,0 +1,351 @@
+//! The demo's narrator: five scenes, in plain words, each read off what really happened.
+//!
+//! Invariant: it waits for events (a verdict, a message), each with a limit after which it says
+//! what is missing and ends with an error, so that `demo --once` can't hang.
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::LATENCY;
+use super::receiver::Receiver;
+use super::results::reviewed;
+use super::scratch::Scratch;
+use crate::app::reading::Reading;
+use crate::clock::{Clock, SystemClock};
+use crate::drill::stand_in::{Behaviour, Outcome, StandIn};
+use crate::run::ledger::Request;
+use crate::schedule::ScheduleName;
+use crate::watch::Verdict;
+use crate::watch::history::{SlotFilter, SlotRow};
+
+/// Longest wait for one scene: the next minute, a box of 40 s, its graces, and some air.
+const SCENE_LIMIT: Duration = Duration::from_secs(150);
+
+/// What happens after the story.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The demo ends.
+    Once,
+    /// The schedule goes on until Ctrl-C.
+    GoesOn,
+}
+
+/// The narrator and what it looks at.
+pub(super) struct Story<'a> {
+    pub(super) scratch: &'a Scratch,
+    pub(super) gemini: &'a StandIn,
+    pub(super) receiver: Receiver,
+    pub(super) reading: Reading,
+    pub(super) page: &'a str,
+}
+
+/// One line of the closing table.
+struct Scene {
+    title: &'static str,
+    outcome: String,
+    told: String,
+}
+
+impl Story<'_> {
+    /// Tells the whole story.
+    pub(super) async fn tell(&mut self, ending: Ending) -> anyhow::Result<()> {
+        self.introduce();
+        let mut scenes = vec![self.good_run().await?];
+        scenes.push(self.outage().await?);
+        scenes.push(self.recovery().await?);
+        scenes.push(self.silent_job().await?);
+        self.close(&scenes).await?;
+        if ending == Ending::GoesOn {
+            say(&format!(
+                "\nThe demo goes on: new pictures every minute. Look at http://{}, and press \
+                 Ctrl-C when you have seen enough.",
+                self.page
+            ));
+            for round in 3_u32.. {
+                let seen = now();
+                self.scratch.add_pictures(&format!("{round}"))?;
+                let run = self.run_after("image-review", seen).await?;
+                say(&format!("{}  The {} run: {}.", clock(), hour(run.due_at), outcome(&run)));
+            }
+        }
+        Ok(())
+    }
+
+    fn introduce(&self) {
+        say(&format!(
+            "Lookout demo\n\
+             ------------\n\
+             A team has images to review. Every minute (in real life: every hour) Lookout starts a \
+             run, which\nreviews what is waiting in a process of its own and must say \"Bulk \
+             processing completed.\" at its end.\nIf it does not, the team gets one message, and one \
+             when it is over.\n\n\
+             Nothing leaves this machine. Instead of Gemini a stand-in answers: no model looks at \
+             the pictures, its\nanswers are worked out from colours and edges and are only as good as \
+             that.\n\n\
+             Folder   {}\nPage     http://{}\n",
+            self.scratch.root.display(),
+            self.page
+        ));
+    }
+
+    async fn good_run(&mut self) -> anyhow::Result<Scene> {
+        self.scratch.add_pictures("1")?;
+        self.scratch.add_broken_files()?;
+        scene(1, "A good run");
+        say(&format!(
+            "{} photographs wait, and two files that are broken on purpose: one cut in half, one \
+             that is a web\npage with the name of a picture. The next run is due at the full minute.",
+            self.scratch.n_pictures()
+        ));
+        let run = self.run_after("image-review", now()).await?;
+        say(&format!(
+            "{}  The {} run is over and judged: {}.",
+            clock(),
+            hour(run.due_at),
+            outcome(&run)
+        ));
+        self.show_results().await?;
+        say(
+            "A broken file is tried three times, some time apart, before it is marked as an error; \
+             that may take\nuntil the next run. Nobody gets a message: nothing is wrong with the run.",
+        );
+        expect(&run, Verdict::Completed)?;
+        Ok(Scene { title: "A good run", outcome: outcome(&run), told: "nobody".into() })
+    }
+
+    async fn outage(&mut self) -> anyhow::Result<Scene> {
+        self.gemini.set_behaviour(Behaviour::always(Outcome::HighDemand)).await;
+        self.scratch.add_pictures("2")?;
+        scene(2, "Gemini answers 503");
+        say(&format!(
+            "From now on the stand-in answers every call with \"503 This model is currently \
+             experiencing high demand\".\n{} new photographs wait.",
+            self.scratch.n_pictures()
+        ));
+        let run = self.run_after("image-review", now()).await?;
+        say(&format!(
+            "{}  The {} run is over: {}. Its pictures went back to where they came from; \
+             none has lost a try.",
+            clock(),
+            hour(run.due_at),
+            outcome(&run)
+        ));
+        let message = self.message().await?;
+        show(&message);
+        Ok(Scene {
+            title: "Gemini answers 503",
+            outcome: outcome(&run),
+            told: "one message".into(),
+        })
+    }
+
+    async fn recovery(&mut self) -> anyhow::Result<Scene> {
+        self.gemini.set_behaviour(Behaviour::slow(LATENCY)).await;
+        scene(3, "Gemini is back");
+        say("The stand-in answers again. The pictures that went back are still waiting.");
+        let run = self.run_after("image-review", now()).await?;
+        say(&format!("{}  The {} run: {}.", clock(), hour(run.due_at), outcome(&run)));
+        let message = self.message().await?;
+        show(&message);
+        expect(&run, Verdict::Completed)?;
+        Ok(Scene {
+            title: "Gemini is back",
+            outcome: outcome(&run),
+            told: "one message: it is over".into(),
+        })
+    }
+
+    async fn silent_job(&mut self) -> anyhow::Result<Scene> {
+        scene(4, "A job that ends without saying that it is done");
+        say(
+            "Lookout guards other programs, too. \"nightly-export\" is a shell command that should \
+             print \"export finished\".\nIt ends with exit code 0, as if all were well, but never \
+             says so.",
+        );
+        let seen = now();
+        let schedule = ScheduleName::new("nightly-export");
+        self.reading
+            .ledger
+            .ask(&Request::Run { schedule }, seen)
+            .await
+            .context("can't ask for a run")?;
+        let run = self.run_after("nightly-export", seen - chrono::TimeDelta::seconds(2)).await?;
+        say(&format!("{}  The run is over: {}.", clock(), outcome(&run)));
+        let message = self.message().await?;
+        show(&message);
+        expect(&run, Verdict::NoSignal)?;
+        Ok(Scene {
+            title: "A job that never says it is done",
+            outcome: outcome(&run),
+            told: "one message".into(),
+        })
+    }
+
+    /// The first run of this schedule that is due after `seen` and has been judged.
+    async fn run_after(&self, schedule: &str, seen: DateTime<Utc>) -> anyhow::Result<SlotRow> {
+        let filter = SlotFilter {
+            schedule: Some(schedule.to_owned()),
+            from: Some(seen),
+            ..SlotFilter::default()
+        };
+        let judged = async {
+            loop {
+                let rows = self.reading.history.slots(filter.clone()).await?;
+                if let Some(row) = rows.into_iter().rev().find(|row| row.verdict.is_some()) {
+                    return Ok(row);
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(SCENE_LIMIT, judged).await.unwrap_or_else(|_| {
+            bail!("no run of {schedule} was judged within {} s", SCENE_LIMIT.as_secs())
+        })
+    }
+
+    async fn message(&mut self) -> anyhow::Result<Value> {
+        tokio::time::timeout(SCENE_LIMIT, self.receiver.next())
+            .await
+            .ok()
+            .flatten()
+            .context("the message that should have come did not come")
+    }
+
+    async fn show_results(&self) -> anyhow::Result<()> {
+        for row in reviewed(&self.scratch.root).await? {
+            say(&format!("    {:<28} {:<16} {}", row.name, row.status, cut(&row.details, 70)));
+        }
+        Ok(())
+    }
+
+    async fn close(&self, scenes: &[Scene]) -> anyhow::Result<()> {
+        say("\nWhat you saw");
+        say(&format!("    {:<36} {:<44} {}", "scene", "run", "who was told"));
+        for scene in scenes {
+            say(&format!("    {:<36} {:<44} {}", scene.title, scene.outcome, scene.told));
+        }
+        let rows = reviewed(&self.scratch.root).await?;
+        let n_errors = rows.iter().filter(|row| row.status == "error").count();
+        let stats = self.gemini.stats();
+        say(&format!(
+            "\n{} pictures reviewed, {n_errors} marked as errors after three tries, {} calls to the \
+             stand-in. Three messages in all.",
+            rows.len() - n_errors,
+            stats.calls
+        ));
+        Ok(())
+    }
+}
+
+/// One line to the visitor.
+#[expect(clippy::print_stdout, reason = "the demo speaks to a person")]
+pub(super) fn say(text: &str) {
+    println!("{text}");
+    // A pipe that is closed early is the visitor's choice, not an error of the demo.
+    let _ = std::io::stdout().flush();
+}
+
+fn scene(number: u32, title: &str) {
+    say(&format!("\n{number}. {title}\n"));
+}
+
+/// The message as a person would read it, from the JSON that arrived.
+fn show(message: &Value) {
+    let data = &message["data"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |name: &str| data[name].as_array().cloned().unwrap_or_default();
+    let mut lines = vec![text(&data["title"]), String::new()];
+    lines.extend(folded(&text(&data["text"])));
+    for fact in list("facts") {
+        lines.push(format!("{}: {}", text(&fact["label"]), text(&fact["value"])));
+    }
+    for piece in list("evidence") {
+        lines.push(format!("{}:", text(&piece["label"])));
+        lines.extend(text(&piece["text"]).lines().map(|line| format!("    {line}")));
+    }
+    for (index, step) in list("steps").iter().enumerate() {
+        let command = text(&step["command"]);
+        let command = if command.is_empty() { command } else { format!(":  {command}") };
+        lines.push(format!("{}. {}{command}", index + 1, text(&step["text"])));
+    }
+    lines.extend(folded(&text(&data["next"])));
+    say("\n    The message that the team's webhook received:\n    |");
+    for line in lines {
+        say(format!("    | {line}").trim_end());
+    }
+    say("    |");
+}
+
+/// The text in lines of at most 90 characters, which fits beside the margin on any terminal.
+fn folded(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= 90 => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+fn expect(run: &SlotRow, verdict: Verdict) -> anyhow::Result<()> {
+    if run.verdict == Some(verdict) {
+        return Ok(());
+    }
+    bail!(
+        "this run should have been judged {verdict}, but was judged {}: {}",
+        run.verdict.map_or("not at all", Verdict::as_str),
+        run.reason.as_deref().unwrap_or("no reason given")
+    )
+}
+
+/// What became of a run, in a few words.
+fn outcome(run: &SlotRow) -> String {
+    let counts = &run.summary.counts;
+    let count = |name: &str| counts.get(name).copied().unwrap_or(0);
+    let verdict = run.verdict.map_or("not judged", |verdict| match verdict {
+        Verdict::Completed => "completed",
+        Verdict::NoSignal => "ended without its signal",
+        Verdict::Failed => "failed",
+        Verdict::TimedOut => "timed out",
+        Verdict::Stalled => "stalled",
+        Verdict::Interrupted => "interrupted",
+        Verdict::Missed => "missed",
+        Verdict::Skipped => "skipped",
+        Verdict::Unobserved => "not observed",
+    });
+    if counts.is_empty() {
+        return verdict.to_owned();
+    }
+    format!(
+        "{verdict}; {} reviewed, {} errors, {} given back",
+        count("succeeded"),
+        count("errored"),
+        count("returned")
+    )
+}
+
+fn now() -> DateTime<Utc> {
+    SystemClock.now()
+}
+
+fn clock() -> String {
+    now().format("%H:%M:%S").to_string()
+}
+
+fn hour(at: DateTime<Utc>) -> String {
+    at.format("%H:%M").to_string()
+}
+
+fn cut(text: &str, n_chars: usize) -> String {
+    if text.chars().count() <= n_chars {
+        return text.to_owned();
+    }
+    text.chars().take(n_chars - 1).chain(['…']).collect()
+}
