@@ -15,6 +15,7 @@ mod alert_wire;
 mod alert_world;
 mod config;
 mod config_examples;
+mod gemini_bodies;
 mod keep;
 mod keep_output;
 mod keeping;

@@ -1,0 +1,171 @@
+//! What a body of status 200 holds: an answer, a block, or something that can't be used.
+//!
+//! Pure. What follows from it (another attempt, a larger cap) is `client.rs`'s business.
+//! Invariant: [`Reading::Answer`] only if the model says that it finished and its text is the
+//! whole answer object and nothing else. Nothing is guessed, completed or repaired.
+
+use crate::review::reviewer::Answer;
+use crate::review::reviewer::gemini::wire::response::{
+    Candidate, GenerateContentResponse, SafetyRating,
+};
+use crate::review::reviewer::gemini::wire::{FinishReason, HarmCategory, HarmProbability};
+
+/// Characters of the model's words that are kept in a reason.
+const MAX_QUOTED: usize = 200;
+
+/// What a body of status 200 holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    /// The whole, valid answer object.
+    Answer(Answer),
+    /// JSON that is not the answer object: a failed try.
+    Broken {
+        /// For people.
+        reason: String,
+        /// For the model, with the next try.
+        correction: String,
+    },
+    /// Words instead of JSON: as a rule the model refuses. Worth one more attempt.
+    Prose {
+        /// For people.
+        reason: String,
+    },
+    /// The cap on tokens was reached: never read.
+    Truncated,
+    /// Blocked; final.
+    Blocked {
+        /// `SAFETY`, `PROHIBITED_CONTENT`, …
+        reason: String,
+        /// Blocked for, or rated HIGH as, sexually explicit.
+        sexually_explicit: bool,
+    },
+    /// The service lost the answer or stopped for a reason of its own: worth another attempt.
+    Stopped {
+        /// For people.
+        reason: String,
+    },
+    /// The account is limited under the use policy: the project must not be used again.
+    AccountLimited,
+}
+
+/// What one call cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Input tokens; `None`: not told.
+    pub tokens_in: Option<u64>,
+    /// Output tokens with thoughts.
+    pub tokens_out: u64,
+    /// Who answered.
+    pub model_version: Option<String>,
+    /// The tier that was billed; absent: standard.
+    pub tier: Option<String>,
+}
+
+/// Reads a body of status 200.
+#[must_use]
+pub fn read(body: &[u8]) -> (Reading, Usage) {
+    let response = match parse(body) {
+        Ok(response) => response,
+        Err(error) => {
+            let reason = format!("Gemini's reply is not what its interface describes ({error})");
+            return (Reading::Stopped { reason }, Usage::default());
+        }
+    };
+    let metadata = response.usage_metadata.as_ref();
+    let usage = Usage {
+        tokens_in: metadata.and_then(|m| m.prompt_token_count),
+        tokens_out: metadata.map_or(0, |m| m.billed_output()),
+        model_version: response.model_version.clone(),
+        tier: metadata.and_then(|m| m.service_tier.clone()),
+    };
+    (judge(&response), usage)
+}
+
+fn parse(body: &[u8]) -> Result<GenerateContentResponse, String> {
+    // As text, since the parser does not look at the bytes of fields that it skips.
+    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn judge(response: &GenerateContentResponse) -> Reading {
+    let feedback = response.prompt_feedback.as_ref();
+    if let Some(reason) = feedback.and_then(|f| f.block_reason.as_ref()) {
+        let ratings = feedback.and_then(|f| f.safety_ratings.as_deref()).unwrap_or(&[]);
+        return Reading::Blocked {
+            reason: reason.to_string(),
+            sexually_explicit: is_sexually_explicit(ratings),
+        };
+    }
+    let Some(candidate) = response.candidate() else {
+        return Reading::Stopped { reason: "Gemini replied without an answer".into() };
+    };
+    match &candidate.finish_reason {
+        Some(FinishReason::Stop) => read_text(&candidate.text()),
+        Some(FinishReason::MaxTokens) => Reading::Truncated,
+        Some(
+            reason @ (FinishReason::Safety
+            | FinishReason::ProhibitedContent
+            | FinishReason::Blocklist
+            | FinishReason::Spii
+            | FinishReason::ImageSafety
+            | FinishReason::ImageProhibitedContent),
+        ) => blocked(reason, candidate),
+        Some(FinishReason::PupLimitedDisabled) => Reading::AccountLimited,
+        Some(
+            reason @ (FinishReason::Recitation
+            | FinishReason::Language
+            | FinishReason::Unsaid
+            | FinishReason::MalformedFunctionCall
+            | FinishReason::MalformedResponse
+            | FinishReason::Escalation
+            | FinishReason::Other(_)),
+        ) => Reading::Stopped { reason: format!("Gemini stopped with {reason}") },
+        None => {
+            Reading::Stopped { reason: "Gemini did not say that its answer is complete".into() }
+        }
+    }
+}
+
+fn blocked(reason: &FinishReason, candidate: &Candidate) -> Reading {
+    let ratings = candidate.safety_ratings.as_deref().unwrap_or(&[]);
+    Reading::Blocked {
+        reason: reason.to_string(),
+        sexually_explicit: is_sexually_explicit(ratings),
+    }
+}
+
+fn is_sexually_explicit(ratings: &[SafetyRating]) -> bool {
+    ratings.iter().any(|rating| {
+        rating.category == Some(HarmCategory::SexuallyExplicit)
+            && (rating.blocked == Some(true) || rating.probability == Some(HarmProbability::High))
+    })
+}
+
+/// The text must be the answer object and nothing else; white space around it is JSON's own.
+fn read_text(text: &str) -> Reading {
+    match serde_json::from_str::<Answer>(text) {
+        Ok(answer) => Reading::Answer(answer),
+        Err(error) if text.trim_start().starts_with(['{', '[', '`']) => Reading::Broken {
+            reason: format!("Gemini's answer does not have the agreed form: {error}"),
+            correction: format!(
+                "Your last answer could not be used ({error}). Answer with exactly one JSON object \
+                 that has all twelve keys, eleven of them true or false, and nothing else."
+            ),
+        },
+        Err(_) if text.trim().is_empty() => Reading::Broken {
+            reason: "Gemini's answer is empty".into(),
+            correction: "Your last answer was empty. Answer with exactly one JSON object that has \
+                         all twelve keys."
+                .into(),
+        },
+        Err(_) => Reading::Prose {
+            reason: format!("Gemini answered in prose instead of JSON: \"{}\"", shortened(text)),
+        },
+    }
+}
+
+fn shortened(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let short: String = words.chars().take(MAX_QUOTED).collect();
+    if short.len() < words.len() { format!("{short}…") } else { short }
+}
