@@ -16,6 +16,7 @@ mod alert_world;
 mod config;
 mod config_examples;
 mod gemini_bodies;
+mod gemini_client;
 mod keep;
 mod keep_output;
 mod keeping;

@@ -1,0 +1,205 @@
+//! The breaker: in an outage all calls wait and one at a time tries.
+//!
+//! There is one for the network and one for the model's overload; what counts as a failure is
+//! `client.rs`'s business.
+//! Invariant: while it is open, at most one probe is under way, and none before its time.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use crate::review::reviewer::gemini::patience::Patience;
+
+/// Failures in a row that open it: single ones are ordinary life.
+const FAILURES_TO_OPEN: u32 = 5;
+
+/// Lets calls pass, or makes them wait.
+#[derive(Debug)]
+pub struct Breaker {
+    patience: Patience,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    in_a_row: u32,
+    /// The try that failed first, and whether others failed since: one picture that the service
+    /// chokes on is no outage.
+    first: Option<u64>,
+    several: bool,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    probe_at: Instant,
+    pause: Duration,
+    probing: bool,
+}
+
+/// The right to make one call; report how it went, or drop it if nothing was learned.
+#[derive(Debug)]
+pub struct Permit<'a> {
+    breaker: &'a Breaker,
+    role: Role,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Ordinary,
+    Probe,
+}
+
+impl Breaker {
+    /// Closed.
+    #[must_use]
+    pub fn new(patience: Patience) -> Self {
+        Self { patience, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Waits until a call may be made. Dropping the future is fine.
+    pub async fn admit(&self) -> Permit<'_> {
+        loop {
+            // Registered before the look at the state: a change in between would be lost.
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let probe_at = match &mut self.state().open {
+                None => return Permit { breaker: self, role: Role::Ordinary },
+                Some(open) if open.probing => None,
+                Some(open) if open.probe_at <= Instant::now() => {
+                    open.probing = true;
+                    return Permit { breaker: self, role: Role::Probe };
+                }
+                Some(open) => Some(open.probe_at),
+            };
+            match probe_at {
+                Some(at) => tokio::select! {
+                    () = sleep_until(at) => {}
+                    () = changed => {}
+                },
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Whether calls wait.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.state().open.is_some()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is one assignment or two; a panic between them leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit<'_> {
+    /// The call was answered: closes the breaker.
+    pub fn succeeded(mut self) {
+        self.role = Role::Ordinary;
+        *self.breaker.state() = State::default();
+        self.breaker.changed.notify_waiters();
+    }
+
+    /// The call of this try failed.
+    pub fn failed(mut self, of_try: u64) {
+        let role = std::mem::replace(&mut self.role, Role::Ordinary);
+        let mut state = self.breaker.state();
+        state.in_a_row = state.in_a_row.saturating_add(1);
+        state.several |= *state.first.get_or_insert(of_try) != of_try;
+        let enough = state.in_a_row >= FAILURES_TO_OPEN && state.several;
+        let now = Instant::now();
+        match &mut state.open {
+            Some(open) if role == Role::Probe => {
+                open.pause = (open.pause * 2).min(self.breaker.patience.longest_probe);
+                open.probe_at = now + open.pause;
+                open.probing = false;
+            }
+            // A call that was under way when it opened tells nothing new.
+            Some(_) => return,
+            None if enough => {
+                let pause = self.breaker.patience.probe;
+                state.open = Some(Open { probe_at: now + pause, pause, probing: false });
+            }
+            None => return,
+        }
+        drop(state);
+        self.breaker.changed.notify_waiters();
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if self.role == Role::Probe {
+            if let Some(open) = &mut self.breaker.state().open {
+                open.probing = false;
+            }
+            self.breaker.changed.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn fail(breaker: &Breaker, tries: std::ops::Range<u64>) {
+        for of_try in tries {
+            breaker.admit().await.failed(of_try);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_opens_after_five_failures_in_a_row() {
+        let breaker = Breaker::new(Patience::default());
+        fail(&breaker, 0..4).await;
+        breaker.admit().await.succeeded();
+        fail(&breaker, 0..4).await;
+        assert!(!breaker.is_open());
+        fail(&breaker, 4..5).await;
+        assert!(breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_picture_alone_does_not_open_it() {
+        let breaker = Breaker::new(Patience::default());
+        for _ in 0..20 {
+            breaker.admit().await.failed(7);
+        }
+        assert!(!breaker.is_open());
+        breaker.admit().await.failed(8);
+        assert!(breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_lets_one_probe_through_after_thirty_sixty_and_then_every_hundred_and_twenty_seconds()
+     {
+        let breaker = Breaker::new(Patience::default());
+        fail(&breaker, 0..5).await;
+        for expected in [30, 60, 120, 120] {
+            let before = Instant::now();
+            let probe = breaker.admit().await;
+            assert_eq!(before.elapsed().as_secs(), expected);
+            let second = tokio::time::timeout(Duration::from_secs(0), breaker.admit()).await;
+            assert!(second.is_err(), "two probes at once");
+            probe.failed(9);
+        }
+        breaker.admit().await.succeeded();
+        assert!(!breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_is_abandoned_makes_way_for_another() {
+        let breaker = Breaker::new(Patience::default());
+        fail(&breaker, 0..5).await;
+        drop(breaker.admit().await);
+        let before = Instant::now();
+        breaker.admit().await.succeeded();
+        assert_eq!(before.elapsed(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,461 @@
+//! One try: as many attempts as it takes, within its time.
+//!
+//! There is one retry loop, and it is here. What a fault means for the record is the caller's.
+//! Invariant: no attempt begins or lasts beyond the try's limit or the asker's deadline; a picture
+//! that was blocked or judged is never sent again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+
+use crate::http::Failure;
+use crate::review::reviewer::gemini::answer::{self, Reading, Usage};
+use crate::review::reviewer::gemini::breaker::Permit;
+use crate::review::reviewer::gemini::call::{self, Answered, Called};
+use crate::review::reviewer::gemini::classifier::{
+    Again, Billing, Class, Kind, Misunderstood, Quota, classify,
+};
+use crate::review::reviewer::gemini::client::{Gemini, server_timeout};
+use crate::review::reviewer::gemini::projects::{Ticket, Turn};
+use crate::review::reviewer::gemini::request::{self, Form, SchemaForm};
+use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Outcome};
+
+/// Attempts that may fail for the service or the network (gemini.md 3.4 c).
+const MAX_FAILURES: u32 = 5;
+/// Answers that the service lost or stopped may be asked for again so often.
+const MAX_STOPPED: u32 = 2;
+/// A cap may be doubled so often. Without any cap a model that runs in circles would cost a
+/// hundred times the usual; the next try starts anew.
+const MAX_LARGER_CAPS: u32 = 1;
+/// An attempt with less time than this would only be paid for in vain.
+const LEAST_TIME: Duration = Duration::from_millis(200);
+/// So many pictures refused in a row, and none taken: it is not the pictures.
+const TOO_MANY_REFUSED: u64 = 10;
+
+/// The state of one try.
+struct Hand<'a> {
+    gemini: &'a Gemini,
+    number: u64,
+    ask: &'a Ask<'a>,
+    /// The earlier of the asker's deadline and the try's limit.
+    until: Instant,
+    evidence: Evidence,
+    /// What was reserved for this try, in USD.
+    allowance: Option<f64>,
+    failures: u32,
+    stopped: u32,
+    prose: u32,
+    larger_caps: u32,
+    read_again: u32,
+    /// What stood in the way last, for when time runs out.
+    trouble: Option<Fault>,
+    body: Option<(Form, Bytes)>,
+}
+
+/// What follows an attempt.
+enum Next {
+    Done(Result<Answer, Fault>),
+    Again(Duration),
+}
+
+fn failed(fault: Fault) -> Next {
+    Next::Done(Err(fault))
+}
+
+/// One try.
+pub(super) async fn run(gemini: &Gemini, number: u64, ask: &Ask<'_>) -> Outcome {
+    let started = Instant::now();
+    let mut hand = Hand {
+        gemini,
+        number,
+        ask,
+        until: ask.deadline.min(started + gemini.settings.try_timeout),
+        evidence: Evidence {
+            model: gemini.settings.model.clone(),
+            prompt_hash: gemini.prompt.hash().to_owned(),
+            usd: gemini.nothing_yet(),
+            ..Evidence::default()
+        },
+        allowance: gemini.estimate().at_most,
+        failures: 0,
+        stopped: 0,
+        prose: 0,
+        larger_caps: 0,
+        read_again: 0,
+        trouble: None,
+        body: None,
+    };
+    let result = loop {
+        match hand.attempt().await {
+            Next::Done(result) => break result,
+            Next::Again(pause) if Instant::now() + pause + LEAST_TIME >= hand.until => {
+                break Err(hand.out_of_time());
+            }
+            Next::Again(pause) => sleep(pause).await,
+        }
+    };
+    hand.evidence.took = started.elapsed();
+    Outcome { result, evidence: hand.evidence }
+}
+
+impl Hand<'_> {
+    async fn attempt(&mut self) -> Next {
+        let gemini = self.gemini;
+        let admitted = timeout_at(self.until, async {
+            (gemini.network.admit().await, gemini.service.admit().await)
+        });
+        let Ok((network, service)) = admitted.await else {
+            return failed(self.out_of_time());
+        };
+        let ticket = match self.ticket().await {
+            Ok(ticket) => ticket,
+            Err(fault) => return failed(fault),
+        };
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left < LEAST_TIME {
+            return failed(self.out_of_time());
+        }
+        let form = self.form();
+        let body = self.body(&form);
+        let limit = gemini.settings.attempt_timeout.min(left);
+        gemini.count_call();
+        self.evidence.attempts += 1;
+        let request = gemini.http.post(format!("{}:generateContent", gemini.model_url()));
+        match call::post(request, &ticket.key, body, limit, server_timeout(limit)).await {
+            Called::Answered(answered) => {
+                network.succeeded();
+                self.answered(&answered, &form, &ticket, service)
+            }
+            Called::Failed(failure, detail) => {
+                drop(service);
+                self.failed_to_reach(failure, &detail, limit, network)
+            }
+            Called::UnusableKey => {
+                let says = "it holds characters that no API key has".to_owned();
+                let class = Class { kind: Kind::KeyRejected, says, limits: Vec::new() };
+                self.refused(&ticket, &class);
+                Next::Again(Duration::ZERO)
+            }
+        }
+    }
+
+    /// Waits for a key's turn.
+    async fn ticket(&mut self) -> Result<Ticket, Fault> {
+        let Ok(_in_line) = timeout_at(self.until, self.gemini.queue.lock()).await else {
+            return Err(Fault::OutOfTime);
+        };
+        loop {
+            match self.gemini.projects.turn(Instant::now(), self.gemini.clock.now()) {
+                Turn::Go(ticket) => return Ok(ticket),
+                // Its turn did not come: nobody's fault.
+                Turn::Wait(at) if at >= self.until => return Err(Fault::OutOfTime),
+                Turn::Wait(at) => sleep_until(at).await,
+                Turn::Closed { until, says } => {
+                    return Err(Fault::Quota { until: Some(until), reason: self.clean(&says) });
+                }
+                Turn::NoneLeft { kind, says } => {
+                    let reason = self.clean(&says);
+                    return Err(match kind {
+                        Kind::OutOfCredit | Kind::Quota(_) => Fault::Quota { until: None, reason },
+                        Kind::Location
+                        | Kind::ModelRetired
+                        | Kind::NoSuchModel
+                        | Kind::Misunderstood(_) => Fault::Misconfigured { reason },
+                        Kind::KeyRejected
+                        | Kind::ProjectRejected
+                        | Kind::Picture(_)
+                        | Kind::Overloaded(_) => Fault::Credentials { reason },
+                    });
+                }
+            }
+        }
+    }
+
+    fn form(&self) -> Form {
+        let mut form = self.gemini.form();
+        form.max_output_tokens = form.max_output_tokens.saturating_mul(1 << self.larger_caps);
+        form
+    }
+
+    /// Base64 of a picture is not made anew for every attempt.
+    fn body(&mut self, form: &Form) -> Bytes {
+        if let Some((made_for, body)) = &self.body
+            && made_for == form
+        {
+            return body.clone();
+        }
+        let prompt = self.gemini.prompt.text();
+        let body = request::body(prompt, self.ask.picture, self.ask.correction, form);
+        self.body = Some((form.clone(), body.clone()));
+        body
+    }
+
+    fn failed_to_reach(
+        &mut self,
+        failure: Failure,
+        detail: &str,
+        limit: Duration,
+        network: Permit<'_>,
+    ) -> Next {
+        let possibly_billed = match failure {
+            Failure::Unreachable => 0,
+            Failure::TimedOut | Failure::Broken => 1,
+        };
+        self.evidence.possibly_billed += possibly_billed;
+        if failure == Failure::TimedOut && limit < self.gemini.settings.attempt_timeout {
+            // It was our own deadline that cut it short: that says nothing about the network.
+            drop(network);
+            return failed(self.out_of_time());
+        }
+        let what = match failure {
+            Failure::Unreachable => "Gemini could not be reached",
+            Failure::TimedOut => "Gemini did not answer",
+            Failure::Broken => "Gemini's answer broke off",
+        };
+        let reason = self.clean(&format!("{what} ({detail})"));
+        self.gemini.count_fault(None, &reason);
+        network.failed(self.number);
+        self.unavailable(None, reason)
+    }
+
+    fn answered(
+        &mut self,
+        answered: &Answered,
+        form: &Form,
+        ticket: &Ticket,
+        service: Permit<'_>,
+    ) -> Next {
+        let gemini = self.gemini;
+        if answered.status == 200 {
+            service.succeeded();
+            let (reading, usage) = answer::read(&answered.body);
+            gemini.projects.taken(ticket, usage.tokens_in);
+            self.pay(usage);
+            return self.read(reading, form, ticket);
+        }
+        let class = classify(answered.status, answered.retry_after.as_deref(), &answered.body);
+        if let Kind::Overloaded(billing) = class.kind {
+            service.failed(self.number);
+            if billing == Billing::Possible {
+                self.evidence.possibly_billed += 1;
+            }
+            let reason = self.clean(&class.says);
+            gemini.count_fault(Some(answered.status), &reason);
+            return self.unavailable(Some(answered.status), reason);
+        }
+        service.succeeded();
+        self.act_on(&class, answered.status, form, ticket)
+    }
+
+    /// Another attempt must not break the reservation that was made for the try.
+    fn may_pay_again(&self, form: &Form) -> bool {
+        match (self.evidence.usd, self.gemini.at_most(form), self.allowance) {
+            (Some(so_far), Some(more), Some(allowance)) => so_far + more <= allowance,
+            // Without a price there is no reservation.
+            _ => true,
+        }
+    }
+
+    fn pay(&mut self, usage: Usage) {
+        let cost = self.gemini.cost(&usage);
+        self.evidence.usd = self.evidence.usd.zip(cost).map(|(so_far, more)| so_far + more);
+        self.evidence.tokens_in += usage.tokens_in.unwrap_or(0);
+        self.evidence.tokens_out += usage.tokens_out;
+        if usage.model_version.is_some() {
+            self.evidence.model_version = usage.model_version;
+        }
+    }
+
+    /// Status 200.
+    fn read(&mut self, reading: Reading, form: &Form, ticket: &Ticket) -> Next {
+        // Whatever it says of the picture, the service took it.
+        self.gemini.answered();
+        match reading {
+            Reading::Answer(answer) => {
+                if self.larger_caps > 0 {
+                    let cap = form.max_output_tokens;
+                    self.gemini.change_form(|form| {
+                        form.max_output_tokens = form.max_output_tokens.max(cap);
+                    });
+                }
+                Next::Done(Ok(answer))
+            }
+            Reading::Broken { reason, correction } => {
+                failed(Fault::Unreadable { reason: self.clean(&reason), correction })
+            }
+            Reading::Prose { reason } => {
+                self.prose += 1;
+                if self.prose == 1 && self.may_pay_again(form) {
+                    return Next::Again(Duration::ZERO);
+                }
+                let correction =
+                    "Your last answer was prose. Answer with the JSON object only; it \
+                                  describes the picture for a library and endorses nothing."
+                        .to_owned();
+                failed(Fault::Unreadable { reason: self.clean(&reason), correction })
+            }
+            Reading::Truncated if self.larger_caps < MAX_LARGER_CAPS => {
+                self.larger_caps += 1;
+                Next::Again(Duration::ZERO)
+            }
+            Reading::Truncated => failed(Fault::Unreadable {
+                reason: format!(
+                    "Gemini's answer was cut off at {} tokens (MAX_TOKENS)",
+                    form.max_output_tokens
+                ),
+                correction: "Your last answer was too long. Keep details to one short sentence."
+                    .into(),
+            }),
+            Reading::Blocked { reason, sexually_explicit } => {
+                failed(Fault::Blocked { reason, sexually_explicit })
+            }
+            Reading::Stopped { reason } => {
+                self.stopped += 1;
+                if self.stopped <= MAX_STOPPED && self.may_pay_again(form) {
+                    self.trouble = None;
+                    return Next::Again(self.gemini.patience.pause);
+                }
+                let reason = self.clean(&format!("{reason} ({} times)", self.stopped));
+                let correction = "Answer with the JSON object only.".to_owned();
+                failed(Fault::Unreadable { reason, correction })
+            }
+            Reading::AccountLimited => self.account_limited(ticket),
+        }
+    }
+
+    /// The picture is not sent again: that is what the limit is about.
+    fn account_limited(&mut self, ticket: &Ticket) -> Next {
+        let says = "Google has limited the account under its use policy (PUP_LIMITED_DISABLED): \
+                    look into AI Studio";
+        let class =
+            Class { kind: Kind::ProjectRejected, says: says.to_owned(), limits: Vec::new() };
+        self.refused(ticket, &class);
+        failed(match self.gemini.projects.turn(Instant::now(), self.gemini.clock.now()) {
+            Turn::NoneLeft { says, .. } => Fault::Credentials { reason: self.clean(&says) },
+            Turn::Go(_) | Turn::Wait(_) | Turn::Closed { .. } => {
+                Fault::Unavailable { status: None, reason: says.to_owned() }
+            }
+        })
+    }
+
+    /// Every error status but those of an overload.
+    fn act_on(&mut self, class: &Class, status: u16, form: &Form, ticket: &Ticket) -> Next {
+        match class.kind {
+            Kind::KeyRejected
+            | Kind::ProjectRejected
+            | Kind::OutOfCredit
+            | Kind::Location
+            | Kind::ModelRetired => {
+                self.refused(ticket, class);
+                Next::Again(Duration::ZERO)
+            }
+            Kind::Quota(quota) => {
+                self.refused(ticket, class);
+                self.gemini.too_many();
+                if quota == Quota::Vague {
+                    self.gemini.count_fault(Some(status), &self.clean(&class.says));
+                }
+                // Only a closed project is the end of the quota; this is a matter of a minute.
+                self.trouble = None;
+                Next::Again(Duration::ZERO)
+            }
+            Kind::NoSuchModel => failed(Fault::Misconfigured {
+                reason: self.clean(&format!(
+                    "{} (asked for {} under {})",
+                    class.says, self.gemini.settings.model, self.gemini.settings.api_version
+                )),
+            }),
+            Kind::Misunderstood(what) => self.misunderstood(what, class, form),
+            Kind::Picture(again) => {
+                self.gemini.projects.taken(ticket, None);
+                self.picture_refused(again, class)
+            }
+            // `answered` has dealt with it.
+            Kind::Overloaded(_) => self.unavailable(Some(status), self.clean(&class.says)),
+        }
+    }
+
+    /// There is one substitute for each; another call may have found it in the meantime.
+    fn misunderstood(&mut self, what: Misunderstood, class: &Class, form: &Form) -> Next {
+        let now = self.gemini.form();
+        let is_settled = match what {
+            Misunderstood::SchemaForm => {
+                let is_first = form.schema == SchemaForm::JsonSchema;
+                if is_first {
+                    self.gemini.change_form(|form| form.schema = SchemaForm::ResponseFormat);
+                }
+                is_first
+            }
+            Misunderstood::Thinking => {
+                let was_said = form.thinking.is_some();
+                if was_said {
+                    self.gemini.change_form(|form| form.thinking = None);
+                }
+                was_said
+            }
+            Misunderstood::Other => now.schema != form.schema || now.thinking != form.thinking,
+        };
+        if is_settled {
+            return Next::Again(Duration::ZERO);
+        }
+        failed(Fault::Misconfigured { reason: self.clean(&class.says) })
+    }
+
+    fn picture_refused(&mut self, again: Again, class: &Class) -> Next {
+        if again == Again::Once && self.read_again == 0 {
+            self.read_again = 1;
+            return Next::Again(self.gemini.patience.pause);
+        }
+        let reason = self.clean(&class.says);
+        let in_a_row = self.gemini.picture_refused();
+        if in_a_row >= TOO_MANY_REFUSED {
+            let reason = format!(
+                "Gemini has refused {in_a_row} pictures one after another, so it is not the \
+                 pictures: {reason}"
+            );
+            return failed(Fault::Misconfigured { reason });
+        }
+        failed(Fault::Picture { reason })
+    }
+
+    fn refused(&self, ticket: &Ticket, class: &Class) {
+        let wall = self.gemini.clock.now();
+        self.gemini.projects.refused(ticket, class, Instant::now(), wall);
+    }
+
+    fn unavailable(&mut self, status: Option<u16>, reason: String) -> Next {
+        self.failures += 1;
+        let fault = Fault::Unavailable { status, reason };
+        if self.failures >= MAX_FAILURES {
+            return failed(fault);
+        }
+        self.trouble = Some(fault);
+        let patience = &self.gemini.patience;
+        let pause = patience.pause * (1 << (self.failures - 1));
+        // 30 % either way, so that parallel calls do not come back together.
+        Next::Again(pause.min(patience.longest_pause).mul_f64(0.7 + 0.6 * fastrand::f64()))
+    }
+
+    /// Why it ended without an answer: the asker's deadline, or what stood in the way.
+    fn out_of_time(&self) -> Fault {
+        if self.ask.deadline <= self.until {
+            return Fault::OutOfTime;
+        }
+        if let Some(fault) = &self.trouble {
+            return fault.clone();
+        }
+        let limit = self.gemini.settings.try_timeout.as_secs_f64();
+        let health = crate::review::reviewer::Reviewer::health(self.gemini);
+        if health.breaker_open {
+            let reason = health.last_detail.unwrap_or_else(|| "Gemini is not available".into());
+            return Fault::Unavailable { status: health.last_status, reason };
+        }
+        let reason = format!("there was no answer within {limit:.0} s");
+        Fault::Unavailable { status: None, reason }
+    }
+
+    fn clean(&self, text: &str) -> String {
+        self.gemini.redactor.redact(text).into_owned()
+    }
+}

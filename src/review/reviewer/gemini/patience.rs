@@ -1,0 +1,33 @@
+//! How long the client waits when it is not told.
+//!
+//! Limits of calls are settings; these are not: nobody should need to turn them. Tests do.
+
+use std::time::Duration;
+
+/// Pauses after failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// After the first failed attempt of a try; doubles with each.
+    pub pause: Duration,
+    /// Its longest.
+    pub longest_pause: Duration,
+    /// Before the first probe of an outage; doubles with each.
+    pub probe: Duration,
+    /// Its longest.
+    pub longest_probe: Duration,
+    /// After a 429 that names no quota and no delay; doubles with each.
+    pub vague: Duration,
+}
+
+impl Default for Patience {
+    /// What Google's own clients do (1 s doubling; gemini.md 2.5), and design decision 10.
+    fn default() -> Self {
+        Self {
+            pause: Duration::from_secs(1),
+            longest_pause: Duration::from_secs(30),
+            probe: Duration::from_secs(30),
+            longest_probe: Duration::from_secs(120),
+            vague: Duration::from_secs(5),
+        }
+    }
+}
