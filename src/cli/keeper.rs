@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::start;
 use crate::clock::SystemClock;
 use crate::keep::evidence::directory::RunDirectory;
 
@@ -14,12 +15,14 @@ use crate::keep::evidence::directory::RunDirectory;
 const THREADS: usize = 2;
 
 /// Runs the command.
-pub(super) fn run(directory: PathBuf) -> ExitCode {
+pub(super) fn run(config: Option<PathBuf>, directory: PathBuf) -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    // A variable that is no UTF-8 can't be named in an order; the job inherits it all the same.
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    // `.env` is read anew for every run; it fills `${NAME}` and says what must be hidden.
+    let process = start::process_environment();
+    let variables = match start::location(config) {
+        Ok(location) => crate::config::variables(&location, &process).0,
+        Err(_) => process,
+    };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
     let kept = match runtime {

@@ -93,7 +93,7 @@ pub fn main() -> ExitCode {
             let written = std::env::current_dir().map_err(anyhow::Error::from);
             finish(written.and_then(|folder| init::run(&folder)))
         }
-        Command::Keeper { directory } => keeper::run(directory),
+        Command::Keeper { directory } => keeper::run(cli.config, directory),
         Command::Next(args) => ExitCode::from(next::run(cli.config, &args)),
         Command::Run(args) => ExitCode::from(run::run(cli.config, &args)),
         Command::Serve => ExitCode::from(serve::run(cli.config)),

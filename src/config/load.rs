@@ -36,6 +36,17 @@ pub fn load(location: &Location, process: &BTreeMap<String, String>) -> Result<C
     load_at(location, process, SystemClock.now())
 }
 
+/// The variables alone, for a keeper: its schedule was checked when its run began, and a mistake in
+/// a file since then must not keep a secret of `.env` from being hidden.
+#[must_use]
+pub fn variables(location: &Location, process: &BTreeMap<String, String>) -> Environment {
+    let read = location.resolve().map(|(root, _)| {
+        let mut problems = Vec::new();
+        Environment(environment::read(&root, process, &mut problems).into_map())
+    });
+    read.unwrap_or_else(|_| Environment(process.clone()))
+}
+
 /// As [`load`], at a given time: gaps between slots depend on the clock changes to come.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use load::{load, load_at};
+pub use load::{load, load_at, variables};
 
 use crate::alert::channel::ChannelSettings;
 use crate::review::settings::ReviewSettings;
