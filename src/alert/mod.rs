@@ -6,6 +6,7 @@
 //! Invariant: a delivery's id is fixed and stored before its first byte is sent.
 
 pub mod channel;
+pub mod condition;
 pub mod dispatcher;
 pub mod message;
 pub mod outbox;

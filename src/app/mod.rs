@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::lock::StateLock;
 use self::reading::Reading;
 use crate::alert::channel;
+use crate::alert::condition::Conditions;
 use crate::alert::dispatcher::{Dispatcher, Handle};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -36,6 +37,7 @@ pub struct App {
     conductor: Conductor,
     watchdog: Watchdog,
     dispatcher: Dispatcher,
+    conditions: Conditions,
     _lock: StateLock,
 }
 
@@ -76,6 +78,12 @@ impl App {
             Arc::clone(&clock),
             Arc::new(config.redactor()),
         );
+        let conditions = Conditions::new(
+            dispatcher.handle(),
+            Arc::new(db.clone()),
+            Arc::clone(&clock),
+            config.service.instance.clone(),
+        );
         let watchdog = Watchdog::new(
             Arc::new(db.clone()),
             Arc::new(db.clone()),
@@ -83,7 +91,7 @@ impl App {
             clock,
             config.service.instance.clone(),
         );
-        Ok(Self { config, db, conductor, watchdog, dispatcher, _lock: lock })
+        Ok(Self { config, db, conductor, watchdog, dispatcher, conditions, _lock: lock })
     }
 
     /// The ports for reading what it does.
@@ -99,7 +107,7 @@ impl App {
     /// When the address for the pages can't be had, or a loop can't be started.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let bell = Bell::start().await.context("the bell can't be started")?;
-        let guard = guard_thread(self.watchdog, self.dispatcher, stop.clone())?;
+        let guard = guard_thread(self.watchdog, self.dispatcher, self.conditions, stop.clone())?;
         self.conductor.run(bell, stop.clone()).await;
         tokio::task::spawn_blocking(move || guard.join())
             .await
@@ -112,6 +120,7 @@ impl App {
 fn guard_thread(
     watchdog: Watchdog,
     dispatcher: Dispatcher,
+    conditions: Conditions,
     stop: CancellationToken,
 ) -> anyhow::Result<std::thread::JoinHandle<anyhow::Result<()>>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -124,6 +133,7 @@ fn guard_thread(
             runtime.block_on(async move {
                 let (unrecorded, news) = mpsc::unbounded_channel();
                 tokio::spawn(hand_over(news, dispatcher.handle()));
+                tokio::spawn(conditions.run(stop.clone()));
                 // The dispatcher ends after the watchdog, so that its last news still go out.
                 let silent = CancellationToken::new();
                 let sending = tokio::spawn(dispatcher.run(silent.clone()));
