@@ -32,6 +32,8 @@ pub mod review;
 
 pub mod store;
 
+pub mod web;
+
 pub mod drill;
 
 pub mod config;

@@ -13,6 +13,7 @@ pub mod judge;
 pub mod observed;
 pub mod unrecorded;
 pub mod watchdog;
+pub mod words;
 
 use std::fmt;
 

@@ -21,6 +21,8 @@ mod keep;
 mod keep_output;
 mod keeping;
 mod looking_ahead;
+mod past;
 mod picture;
 mod review;
 mod stand_in;
+mod web_pages;

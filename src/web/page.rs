@@ -1,0 +1,394 @@
+//! The dashboard: is all well, what is open, what runs next, what became of the last runs.
+//!
+//! One page, made on the server, that needs no script and prints well. The worst comes first.
+//! Invariant: every value in it went through [`text`].
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use super::html::text;
+use super::status::{self, Condition, LoopPulse, PulseState, ScheduleStatus, Status};
+use super::strip::{GLYPHS, glyph, look, say, strip};
+use crate::storage::StorageError;
+use crate::watch::history::SlotRow;
+use crate::watch::{Incident, IncidentState, words};
+
+/// The page asks for itself again after so many seconds.
+const REFRESH_SECONDS: u32 = 30;
+
+/// The whole page.
+pub(super) fn dashboard(status: &Status) -> String {
+    let mut out = String::with_capacity(64 * 1024);
+    head(&mut out, &status.instance, headline(status).0);
+    banner(&mut out, status);
+    for warning in &status.warnings {
+        let _ = write!(out, "<p class=\"note warn\">{}</p>", text(warning));
+    }
+    incidents(&mut out, status);
+    schedules(&mut out, status);
+    recent(&mut out, status);
+    itself(&mut out, status);
+    let _ = write!(
+        out,
+        "</main><footer><p>Lookout {} · made at {} UTC · asks again every {REFRESH_SECONDS} s · \
+         <a href=\"/api/status\">the same as JSON</a></p></footer></body></html>",
+        text(status.version),
+        status.at.format("%Y-%m-%d %H:%M:%S"),
+    );
+    out
+}
+
+/// What is shown when the database can't be read.
+pub(super) fn broken(instance: &str, error: &StorageError, loops: &[LoopPulse]) -> String {
+    let mut out = String::new();
+    head(&mut out, instance, "can't read its own records");
+    let _ = write!(
+        out,
+        "<section class=\"banner unwell\">{}<div><h2>Lookout can't read its own records</h2>\
+         <p>{}</p></div></section>",
+        glyph("failed"),
+        text(error)
+    );
+    loop_list(&mut out, loops, None);
+    out.push_str("</main></body></html>");
+    out
+}
+
+fn head(out: &mut String, instance: &str, state: &str) {
+    let _ = write!(
+        out,
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\">\
+         <meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\">\
+         <title>{}: {}</title><link rel=\"stylesheet\" href=\"/style.css\">\
+         <link rel=\"icon\" href=\"/icon.svg\" type=\"image/svg+xml\"></head><body>{GLYPHS}\
+         <header><h1>Lookout</h1><p class=\"instance\">{}</p></header><main>",
+        text(instance),
+        text(state),
+        text(instance)
+    );
+}
+
+/// Title, class and glyph of the state.
+fn headline(status: &Status) -> (&'static str, &'static str, &'static str) {
+    match status.condition {
+        Condition::Well => ("All is well", "well", "completed"),
+        Condition::Trouble => ("Something needs you", "trouble", "no_signal"),
+        Condition::Unwell => ("Lookout itself is not well", "unwell", "failed"),
+    }
+}
+
+fn banner(out: &mut String, status: &Status) {
+    let (title, class, shape) = headline(status);
+    let mut parts = Vec::new();
+    match status.incidents.len() {
+        0 => {}
+        1 => parts.push("1 open problem".to_owned()),
+        n => parts.push(format!("{n} open problems")),
+    }
+    let n_running = status.schedules.iter().filter(|s| s.running.is_some()).count();
+    if n_running > 0 {
+        parts.push(format!("{n_running} running now"));
+    }
+    let next = status.schedules.iter().filter_map(|s| s.next_due_at).min();
+    if let Some(next) = next {
+        parts.push(format!("next run {}", relative(next, status.at)));
+    }
+    for pulse in status.loops.iter().filter(|pulse| !pulse.is_well()) {
+        parts.push(format!("{}: {}", pulse.name, pulse.doing));
+    }
+    let _ = write!(
+        out,
+        "<section class=\"banner {class}\">{}<div><h2>{title}</h2><p>{}</p></div></section>",
+        glyph(shape),
+        text(parts.join(" · "))
+    );
+}
+
+fn incidents(out: &mut String, status: &Status) {
+    if status.incidents.is_empty() {
+        return;
+    }
+    out.push_str("<section aria-labelledby=\"open\"><h2 id=\"open\">Open problems</h2><ul class=\"incidents\">");
+    for incident in &status.incidents {
+        let zone = zone_of(status, incident);
+        let _ = write!(
+            out,
+            "<li class=\"s-{severity}\"><p class=\"what\"><span class=\"tag\">{severity}</span> \
+             <strong>{what}</strong>{whose}</p><p class=\"quiet\">#{id} · since {since}{runs}{acked}</p></li>",
+            severity = incident.severity.as_str(),
+            what = text(words::incident(incident.kind)),
+            whose = whose(incident),
+            id = incident.id,
+            since = moment(incident.opened_at, zone, status.at),
+            runs = match incident.runs_affected {
+                0 => String::new(),
+                1 => " · 1 run".to_owned(),
+                n => format!(" · {n} runs"),
+            },
+            acked = match incident.state {
+                IncidentState::Acked => " · somebody has taken it",
+                IncidentState::Open | IncidentState::Resolved => "",
+            },
+        );
+    }
+    out.push_str("</ul></section>");
+}
+
+fn whose(incident: &Incident) -> String {
+    let schedule = incident.schedule.as_deref();
+    schedule.map(|name| format!(" · {}", text(name))).unwrap_or_default()
+}
+
+fn zone_of(status: &Status, incident: &Incident) -> Tz {
+    let name = incident.schedule.as_deref();
+    let schedule = status.schedules.iter().find(|s| Some(s.schedule.as_str()) == name);
+    schedule.map_or(Tz::UTC, |s| s.settings.timezone)
+}
+
+fn schedules(out: &mut String, status: &Status) {
+    if status.schedules.is_empty() {
+        return;
+    }
+    out.push_str("<section aria-labelledby=\"schedules\"><h2 id=\"schedules\">Schedules</h2>");
+    for schedule in &status.schedules {
+        one_schedule(out, schedule, status.at);
+    }
+    out.push_str("</section>");
+}
+
+fn one_schedule(out: &mut String, schedule: &ScheduleStatus, now: DateTime<Utc>) {
+    let zone = schedule.settings.timezone;
+    let cadence = schedule.cron.as_ref().map_or_else(
+        || "all the time, box after box".to_owned(),
+        |cron| format!("{cron} · {}", schedule.timezone),
+    );
+    let _ = write!(
+        out,
+        "<article class=\"schedule\"><h3>{}</h3><p class=\"quiet\">{} · box {}</p><dl>",
+        text(&schedule.schedule),
+        text(cadence),
+        span(schedule.settings.time_box)
+    );
+    if let Some(running) = &schedule.running {
+        fact(out, "Now", &now_running(running, now));
+    }
+    if let Some(pause) = &schedule.paused {
+        let until = pause.until.map(|until| format!(", until {}", moment(until, zone, now)));
+        let words = format!("paused: {}{}", text(&pause.reason), until.unwrap_or_default());
+        fact(out, "Paused", &words);
+    } else if let Some(reason) = &schedule.maintenance {
+        fact(out, "Maintenance", &text(reason).to_string());
+    }
+    if let Some(next) = schedule.next_due_at {
+        fact(out, "Next run", &moment(next, zone, now));
+    }
+    if let Some(last) = &schedule.last {
+        let took = status::took(last).filter(|took| !took.is_zero());
+        let took = took.map(|took| format!(", took {}", span(took))).unwrap_or_default();
+        let words = format!(
+            "{}{} {}{took}",
+            glyph(look(last)),
+            text(say(last)),
+            relative(last.due_at, now)
+        );
+        fact(out, "Last run", &words);
+    }
+    if let Some(backlog) = schedule.backlog {
+        fact(out, "Left over", &number(backlog));
+    }
+    out.push_str("</dl>");
+    strip(out, &schedule.schedule, &schedule.strip, zone);
+    out.push_str("</article>");
+}
+
+fn now_running(slot: &SlotRow, now: DateTime<Utc>) -> String {
+    let since = slot.started_at.map_or_else(
+        || "is being started".to_owned(),
+        |at| format!("runs since {}", span((now - at).to_std().unwrap_or_default())),
+    );
+    let box_ends = status::box_ends_at(slot).map_or_else(String::new, |at| {
+        format!(", box {} {}", if at > now { "ends" } else { "ended" }, relative(at, now))
+    });
+    format!("{}{since}{box_ends}", glyph("running"))
+}
+
+/// A row of a description list; `value` is HTML.
+fn fact(out: &mut String, name: &str, value: &str) {
+    let _ = write!(out, "<div><dt>{}</dt><dd>{value}</dd></div>", text(name));
+}
+
+fn recent(out: &mut String, status: &Status) {
+    if status.recent.is_empty() {
+        return;
+    }
+    out.push_str(
+        "<section aria-labelledby=\"runs\"><h2 id=\"runs\">Last runs</h2><div class=\"wide\">\
+         <table><thead><tr><th scope=\"col\">Due</th><th scope=\"col\">Schedule</th>\
+         <th scope=\"col\">Result</th><th scope=\"col\" class=\"n\">Took</th>\
+         <th scope=\"col\">Work</th><th scope=\"col\">Why</th></tr></thead><tbody>",
+    );
+    for slot in &status.recent {
+        let zone = slot.configuration.timezone;
+        let took = status::took(slot).map(span).unwrap_or_default();
+        let _ = write!(
+            out,
+            "<tr><td class=\"due\">{due}<span class=\"quiet\">{local}</span></td><td>{schedule}</td>\
+             <td class=\"result\">{glyph}{result}</td><td class=\"n\">{took}</td><td>{work}</td>\
+             <td class=\"why\">{why}</td></tr>",
+            due = slot.due_at.format("%-d %b %H:%M UTC"),
+            local = if zone == Tz::UTC {
+                relative(slot.due_at, status.at)
+            } else {
+                slot.due_at.with_timezone(&zone).format("%a %H:%M %Z").to_string()
+            },
+            schedule = text(&slot.schedule),
+            glyph = glyph(look(slot)),
+            result = text(say(slot)),
+            work = text(work(slot)),
+            why = why(slot),
+        );
+    }
+    out.push_str("</tbody></table></div></section>");
+}
+
+/// What the run got done, as far as it said so.
+pub(super) fn work(slot: &SlotRow) -> String {
+    let counts = &slot.summary.counts;
+    let mut parts: Vec<String> = [
+        ("succeeded", "done"),
+        ("errored", "in error"),
+        ("blocked", "blocked"),
+        ("returned", "given back"),
+        ("remaining", "left"),
+    ]
+    .into_iter()
+    .filter_map(|(name, word)| Some((*counts.get(name)?, name, word)))
+    .filter(|(count, name, _)| *count > 0 || *name == "succeeded")
+    .map(|(count, _, word)| format!("{} {word}", number(count)))
+    .collect();
+    if let (true, Some(done)) = (parts.is_empty(), slot.summary.done) {
+        let total = slot.summary.total.map(|total| format!(" of {}", number(total)));
+        let unit = slot.summary.unit.as_deref().unwrap_or("items");
+        parts.push(format!("{}{} {unit}", number(done), total.unwrap_or_default()));
+    }
+    if let Some(usd) = slot.summary.usd.filter(|usd| *usd > 0.0) {
+        parts.push(format!("${usd:.2}"));
+    }
+    parts.join(", ")
+}
+
+/// Reason and findings; a run that went well needs no reason.
+fn why(slot: &SlotRow) -> String {
+    let is_good = slot.verdict == Some(crate::watch::Verdict::Completed);
+    let reason = slot.reason.as_deref().filter(|_| !is_good);
+    let lines: Vec<String> = reason
+        .into_iter()
+        .chain(slot.findings.iter().map(String::as_str))
+        .map(|line| text(line).to_string())
+        .collect();
+    lines.join("<br>")
+}
+
+fn itself(out: &mut String, status: &Status) {
+    out.push_str("<section aria-labelledby=\"itself\"><h2 id=\"itself\">Lookout itself</h2><div class=\"two\">");
+    loop_list(out, &status.loops, Some(status.at));
+    out.push_str("<div><h3>Who is told</h3>");
+    if status.channels.is_empty() {
+        out.push_str("<p>Nobody.</p>");
+    } else {
+        out.push_str("<ul class=\"plain\">");
+        for channel in &status.channels {
+            let fallback = channel.fallback.as_deref().map(|name| format!(", else {name}"));
+            let _ = write!(
+                out,
+                "<li><strong>{}</strong> <span class=\"quiet\">{}, {} and above{}</span></li>",
+                text(&channel.channel),
+                text(channel.kind),
+                channel.severity.as_str(),
+                text(fallback.unwrap_or_default())
+            );
+        }
+        out.push_str("</ul>");
+    }
+    out.push_str("</div></div></section>");
+}
+
+fn loop_list(out: &mut String, loops: &[LoopPulse], now: Option<DateTime<Utc>>) {
+    out.push_str("<div><h3>Pulse</h3><ul class=\"plain\">");
+    for pulse in loops {
+        let shape = match pulse.state {
+            PulseState::Alive => "completed",
+            PulseState::Failing => "no_signal",
+            PulseState::Dead => "failed",
+        };
+        let last = match (pulse.last_at, now) {
+            (Some(at), Some(now)) => format!(", {}", relative(at, now)),
+            (Some(at), None) => format!(", last at {} UTC", at.format("%H:%M:%S")),
+            (None, _) => String::new(),
+        };
+        let _ = write!(
+            out,
+            "<li>{}<strong>{}</strong> <span class=\"quiet\">{}{last}</span></li>",
+            glyph(shape),
+            text(&pulse.name),
+            text(&pulse.doing)
+        );
+    }
+    out.push_str("</ul></div>");
+}
+
+/// `in 12 min · 12:00 UTC (Sun 13:00 CET)`; safe as HTML.
+fn moment(at: DateTime<Utc>, zone: Tz, now: DateTime<Utc>) -> String {
+    let is_near = (at - now).abs() < TimeDelta::hours(20);
+    let utc = at.format(if is_near { "%H:%M UTC" } else { "%-d %b %H:%M UTC" });
+    let local = if zone == Tz::UTC {
+        String::new()
+    } else {
+        format!(" ({})", at.with_timezone(&zone).format("%a %H:%M %Z"))
+    };
+    format!(
+        "{} <span class=\"quiet\"><time datetime=\"{}\">{utc}{local}</time></span>",
+        relative(at, now),
+        at.format("%Y-%m-%dT%H:%M:%SZ")
+    )
+}
+
+fn relative(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let ahead = at - now;
+    if ahead.abs() < TimeDelta::seconds(1) {
+        return "now".to_owned();
+    }
+    let length = span(ahead.abs().to_std().unwrap_or_default());
+    if ahead > TimeDelta::zero() { format!("in {length}") } else { format!("{length} ago") }
+}
+
+fn span(length: Duration) -> String {
+    let seconds = length.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..5400 => format!("{} min", seconds / 60),
+        5400..172_800 => {
+            let (hours, minutes) = (seconds / 3600, seconds % 3600 / 60);
+            if minutes == 0 { format!("{hours} h") } else { format!("{hours} h {minutes} min") }
+        }
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// `1,240`.
+fn number(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}

@@ -1,0 +1,340 @@
+//! What is known right now, collected once for the page, for `/api/status` and for `lookout status`.
+//!
+//! Rows come from the ledger and the history, the pulse from the running daemon; the command line,
+//! which runs beside the daemon, sees it through its last sign of life ([`FromSigns`]).
+//! Invariant: collecting changes nothing, and what could not be found out is absent, not guessed.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::clock::Clock;
+use crate::run::ledger::{Ledger, Loop, Pause};
+use crate::run::pulse::{Beat, Doing};
+use crate::schedule::slot::{self, in_maintenance};
+use crate::schedule::{Cadence, Schedule};
+use crate::storage::StorageError;
+use crate::watch::history::{History, IncidentFilter, SlotFilter, SlotRow, SlotState};
+use crate::watch::{Incident, Severity};
+
+/// Slots in the strip of one schedule: two days of an hourly one.
+pub const STRIP: u32 = 48;
+
+/// Runs in the table of all schedules.
+const RECENT: u32 = 20;
+
+/// Open incidents that are listed; more than that is one incident of another kind.
+const INCIDENTS: u32 = 100;
+
+/// The daemon writes a sign of life every ten seconds; without one for three times as long it
+/// counts as gone.
+const SIGN_OF_LIFE: TimeDelta = TimeDelta::seconds(30);
+
+/// Where rows come from, and what never changes while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// `[service] instance`.
+    pub instance: String,
+    /// Plans and pauses.
+    pub ledger: Arc<dyn Ledger>,
+    /// Slots and incidents.
+    pub history: Arc<dyn History>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Who is told.
+    pub channels: Vec<ChannelLine>,
+}
+
+/// A channel, as far as anybody may know.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChannelLine {
+    /// Its name.
+    pub channel: String,
+    /// `slack`, `email`, …
+    pub kind: &'static str,
+    /// This and above.
+    pub severity: Severity,
+    /// Told when this one refuses or stays silent.
+    pub fallback: Option<String>,
+}
+
+/// What the running daemon knows of itself.
+pub trait Daemon: Send + Sync + Debug {
+    /// The schedules as they are now.
+    fn schedules(&self) -> Vec<Schedule>;
+
+    /// How each of its loops is.
+    fn pulse(&self) -> Vec<LoopPulse>;
+}
+
+/// How one loop of the daemon is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LoopPulse {
+    /// `bell`, `conductor`, `watchdog`, `dispatcher`, …
+    pub name: String,
+    /// When it last moved; `None`: not yet.
+    pub last_at: Option<DateTime<Utc>>,
+    /// Whether it moves as often as it must.
+    pub state: PulseState,
+    /// What it does, or why it can't; one line for people.
+    pub doing: String,
+}
+
+/// Whether a loop moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PulseState {
+    /// It moves.
+    Alive,
+    /// It moves, but can't do its work (the disk is full).
+    Failing,
+    /// It has not moved for too long.
+    Dead,
+}
+
+impl LoopPulse {
+    /// By a loop's last beat: dead after `within` without one, on the boot clock.
+    #[must_use]
+    pub fn of_beat(name: &str, beat: &Beat, boot: Duration, within: Duration) -> Self {
+        let (state, doing) = match (beat.since, &beat.last_error) {
+            (Some(_), _) if beat.is_stale(boot, within) => {
+                (PulseState::Dead, "has not moved for too long".to_owned())
+            }
+            (_, Some(error)) => (PulseState::Failing, error.clone()),
+            (None, None) => (PulseState::Alive, "has not begun yet".to_owned()),
+            (Some(_), None) => match beat.doing {
+                Doing::Idle => (PulseState::Alive, "waits for its next turn".to_owned()),
+                Doing::Running => (PulseState::Alive, "at work".to_owned()),
+            },
+        };
+        Self { name: name.to_owned(), last_at: beat.since, state, doing }
+    }
+
+    /// Alive, and able to do its work.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.state == PulseState::Alive
+    }
+}
+
+/// How it all is, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// Nothing is open and every loop moves.
+    Well,
+    /// There are open incidents.
+    Trouble,
+    /// Lookout itself is not well.
+    Unwell,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// `[service] instance`.
+    pub instance: String,
+    /// Lookout's own.
+    pub version: &'static str,
+    /// When this was collected.
+    pub at: DateTime<Utc>,
+    /// In one word.
+    pub condition: Condition,
+    /// What somebody should put right in the configuration.
+    pub warnings: Vec<String>,
+    /// Each schedule, by name.
+    pub schedules: Vec<ScheduleStatus>,
+    /// Incidents that are not resolved, newest first.
+    pub incidents: Vec<Incident>,
+    /// The last runs of all schedules, newest first.
+    pub recent: Vec<SlotRow>,
+    /// Who is told.
+    pub channels: Vec<ChannelLine>,
+    /// The loops.
+    pub loops: Vec<LoopPulse>,
+}
+
+/// One schedule.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScheduleStatus {
+    /// Its name.
+    pub schedule: String,
+    /// Its expression; `None`: continuous.
+    pub cron: Option<String>,
+    /// Where its hours are meant.
+    pub timezone: String,
+    /// `None`: continuous, or no further slot.
+    pub next_due_at: Option<DateTime<Utc>>,
+    /// Skipped for this reason, if paused.
+    pub paused: Option<Pause>,
+    /// Reason of the maintenance window that holds now.
+    pub maintenance: Option<String>,
+    /// The slot whose run goes on.
+    pub running: Option<SlotRow>,
+    /// The last slot that has its verdict.
+    pub last: Option<SlotRow>,
+    /// What the last run left over, if it said so.
+    pub backlog: Option<u64>,
+    /// How many incidents of it are open.
+    pub n_open_incidents: usize,
+    /// Its last slots, oldest first; not for programs: they ask for the history.
+    #[serde(skip)]
+    pub strip: Vec<SlotRow>,
+    /// As checked.
+    #[serde(skip)]
+    pub settings: Schedule,
+}
+
+/// Reads everything.
+///
+/// # Errors
+/// When the database can't be read.
+pub async fn collect(sources: &Sources, daemon: &dyn Daemon) -> Result<Status, StorageError> {
+    let now = sources.clock.now();
+    let incidents = sources.history.incidents(IncidentFilter::Open, INCIDENTS).await?;
+    let pauses = sources.ledger.pauses(now).await?;
+    let recent = past(sources, None, RECENT, now).await?;
+    let mut schedules = Vec::new();
+    for schedule in daemon.schedules() {
+        let strip = past(sources, Some(schedule.name.to_string()), STRIP, now).await?;
+        schedules.push(schedule_status(schedule, strip, &incidents, &pauses, now));
+    }
+    let loops = daemon.pulse();
+    let condition = if !loops.iter().all(LoopPulse::is_well) {
+        Condition::Unwell
+    } else if incidents.is_empty() {
+        Condition::Well
+    } else {
+        Condition::Trouble
+    };
+    Ok(Status {
+        instance: sources.instance.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        at: now,
+        condition,
+        warnings: warnings(sources, &schedules),
+        schedules,
+        incidents,
+        recent,
+        channels: sources.channels.clone(),
+        loops,
+    })
+}
+
+fn warnings(sources: &Sources, schedules: &[ScheduleStatus]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if sources.channels.is_empty() {
+        warnings.push(
+            "No channel is set up: nobody will be told when something goes wrong. Set one alert \
+             variable (SLACK_WEBHOOK_URL, ALERT_WEBHOOK_URL, SMTP_URL) or add a file to alerts/."
+                .to_owned(),
+        );
+    }
+    if schedules.is_empty() {
+        warnings.push("No schedule is switched on: nothing will run.".to_owned());
+    }
+    warnings
+}
+
+/// Slots that are due by now, newest first; those still to come have no story.
+async fn past(
+    sources: &Sources,
+    schedule: Option<String>,
+    limit: u32,
+    now: DateTime<Utc>,
+) -> Result<Vec<SlotRow>, StorageError> {
+    let until = Some(now + TimeDelta::seconds(1));
+    let filter = SlotFilter { schedule, until, limit: Some(limit), ..SlotFilter::default() };
+    sources.history.slots(filter).await
+}
+
+fn schedule_status(
+    settings: Schedule,
+    mut strip: Vec<SlotRow>,
+    incidents: &[Incident],
+    pauses: &[Pause],
+    now: DateTime<Utc>,
+) -> ScheduleStatus {
+    let name = settings.name.as_str();
+    let last = strip.iter().find(|slot| slot.state == SlotState::Judged).cloned();
+    // A skipped slot says nothing about what is left over.
+    let told = strip.iter().find(|slot| slot.summary.counts.contains_key("remaining"));
+    let backlog = told.and_then(|slot| slot.summary.counts.get("remaining").copied());
+    let running = strip.iter().find(|slot| slot.state == SlotState::Running).cloned();
+    strip.reverse();
+    let (cron, next_due_at) = match &settings.cadence {
+        Cadence::Cron(cron) => {
+            (Some(cron.clone()), slot::next_after(&settings, now).map(|slot| slot.due_at))
+        }
+        Cadence::Continuous => (None, None),
+    };
+    ScheduleStatus {
+        schedule: name.to_owned(),
+        cron,
+        timezone: settings.timezone.name().to_owned(),
+        next_due_at,
+        paused: pauses.iter().find(|pause| pause.schedule == settings.name).cloned(),
+        maintenance: in_maintenance(&settings, now).map(str::to_owned),
+        running,
+        last,
+        backlog,
+        n_open_incidents: incidents
+            .iter()
+            .filter(|incident| incident.schedule.as_deref() == Some(name))
+            .count(),
+        strip,
+        settings,
+    }
+}
+
+/// When the run's box ends, as far as it is known.
+#[must_use]
+pub fn box_ends_at(slot: &SlotRow) -> Option<DateTime<Utc>> {
+    Some(slot.started_at? + TimeDelta::from_std(slot.configuration.time_box).ok()?)
+}
+
+/// How long a run took: as the keeper measured it, or from its times as stored.
+#[must_use]
+pub fn took(slot: &SlotRow) -> Option<Duration> {
+    let measured = slot.summary.seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
+    measured.or_else(|| (slot.ended_at? - slot.started_at?).to_std().ok())
+}
+
+/// The daemon as seen from beside it: by the last signs of life in the database.
+#[derive(Debug)]
+pub struct FromSigns {
+    schedules: Vec<Schedule>,
+    pulse: Vec<LoopPulse>,
+}
+
+impl FromSigns {
+    /// Reads the signs.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn read(sources: &Sources, schedules: Vec<Schedule>) -> Result<Self, StorageError> {
+        let last_at = sources.ledger.last_seen(Loop::Conductor).await?;
+        let now = sources.clock.now();
+        let (state, doing) = match last_at {
+            Some(at) if now - at <= SIGN_OF_LIFE => (PulseState::Alive, "running"),
+            Some(_) => (PulseState::Dead, "no sign of life: is `lookout serve` running?"),
+            None => (PulseState::Dead, "never started: `lookout serve` starts it"),
+        };
+        let name = "daemon".to_owned();
+        let pulse = vec![LoopPulse { name, last_at, state, doing: doing.to_owned() }];
+        Ok(Self { schedules, pulse })
+    }
+}
+
+impl Daemon for FromSigns {
+    fn schedules(&self) -> Vec<Schedule> {
+        self.schedules.clone()
+    }
+
+    fn pulse(&self) -> Vec<LoopPulse> {
+        self.pulse.clone()
+    }
+}
