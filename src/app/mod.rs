@@ -7,6 +7,7 @@
 
 pub mod lock;
 pub mod reading;
+pub mod review;
 
 use std::path::PathBuf;
 use std::sync::Arc;

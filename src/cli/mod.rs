@@ -11,6 +11,7 @@ pub mod init;
 mod keeper;
 mod log;
 pub mod next;
+pub mod review;
 mod run;
 pub mod screen;
 mod serve;
@@ -67,6 +68,8 @@ pub enum Command {
     },
     /// Shows what starts when
     Next(next::Args),
+    /// Review images now, in the foreground
+    Review(review::Args),
     /// One run now, judged and told like a scheduled one
     Run(run::Args),
     /// The daemon: starts runs, judges them, tells people
@@ -95,6 +98,7 @@ pub fn main() -> ExitCode {
         }
         Command::Keeper { directory } => keeper::run(cli.config, directory),
         Command::Next(args) => ExitCode::from(next::run(cli.config, &args)),
+        Command::Review(args) => ExitCode::from(review::run(cli.config, &args)),
         Command::Run(args) => ExitCode::from(run::run(cli.config, &args)),
         Command::Serve => ExitCode::from(serve::run(cli.config)),
         Command::Simulate(args) => ExitCode::from(simulate::run(cli.config, &args)),

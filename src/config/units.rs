@@ -12,7 +12,8 @@ const TIME_UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// `1h30m`, `90s`, `500ms`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     if let Some(millis) = text.strip_suffix("ms")
         && !millis.is_empty()
         && millis.bytes().all(|b| b.is_ascii_digit())

@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Clock;
+use crate::review::picture::admission::Preparation;
 use crate::review::record::{Claimed, Cursor, RecordId, Records};
 use crate::review::report::{Counts, End, Listener, News, Report};
 use crate::review::reviewer::{Prepared, Reviewer};
@@ -48,6 +49,13 @@ const TICK: Duration = Duration::from_secs(1);
 pub trait Preparer: Send + Sync {
     /// The prepared picture, or why there is none, for people.
     async fn prepare(&self, bytes: Bytes) -> Result<Prepared, String>;
+}
+
+#[async_trait]
+impl Preparer for Preparation {
+    async fn prepare(&self, bytes: Bytes) -> Result<Prepared, String> {
+        Self::prepare(self, bytes).await.map_err(|error| error.to_string())
+    }
 }
 
 /// Whom the loop works with.

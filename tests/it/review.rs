@@ -1,6 +1,8 @@
 //! Stories of the review: real records and notes on disk, a scripted bucket and provider, time that
 //! runs as fast as it can.
 
+mod binary;
+mod crash;
 mod faults;
 mod flow;
 mod world;

@@ -129,7 +129,9 @@ impl Desk {
 
     /// The picture that goes to the reviewer now, if one may.
     pub(super) fn review(&mut self, limits: &Limits) -> Option<RecordId> {
-        if self.n_reviewing >= limits.reviewing {
+        // What is answered but not yet written down counts: else answers would pile up in memory
+        // while the records are slow, and all of them would be lost with the process.
+        if self.n_reviewing + self.n_closing >= limits.reviewing {
             return None;
         }
         let id = self.ready.pop_front()?;
@@ -222,6 +224,9 @@ mod tests {
         desk.prepared(id(2));
         assert_eq!(desk.review(&LIMITS), None);
         desk.reviewed();
+        desk.closing();
+        assert_eq!(desk.review(&LIMITS), None, "its answer is not yet written down");
+        desk.closed();
         assert_eq!(desk.review(&LIMITS), Some(id(2)));
         assert_eq!(desk.n_in_hand(), 3);
     }

@@ -13,7 +13,9 @@ use tokio::time::Instant;
 
 use super::Ports;
 use super::refusals::FetchNo;
-use crate::review::record::{Claimed, Cursor, Record, RecordError, RecordId, Settlement, Written};
+use crate::review::record::{
+    Claimed, Cursor, PROCESSING, Record, RecordError, RecordId, Settlement, Written,
+};
 use crate::review::reviewer::{Ask, Outcome, Prepared};
 use crate::review::settings::BudgetSettings;
 use crate::review::settle::History;
@@ -135,7 +137,8 @@ async fn claim_into(ports: &Ports, want: &Want, page: &mut Page) -> Result<(), T
     let candidates = match &want.only {
         Some(id) => {
             page.is_last = true;
-            ports.records.get(id).await?.into_iter().collect()
+            let record = ports.records.get(id).await?;
+            record.into_iter().filter(|record| record.status != PROCESSING).collect()
         }
         None => ports.records.candidates(&want.statuses, want.after.as_ref(), want.n).await?,
     };

@@ -1,0 +1,266 @@
+//! Puts a review together from its settings: which adapter stands behind which port.
+//!
+//! It decides nothing; what can't be put together says whose business that is.
+//! Invariant: nothing is claimed here, and no call is made to the provider.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::review::batch::{Plan, Ports, Preparer};
+use crate::review::picture::admission::Preparation;
+use crate::review::prompt::Prompt;
+use crate::review::record::sqlite::{NewRecord, SqliteRecords, files_below};
+use crate::review::record::{RecordError, RecordId, Records};
+use crate::review::reviewer::Reviewer;
+use crate::review::reviewer::gemini::client::{Estimate, Gemini};
+use crate::review::settings::{ImageSettings, RecordKind, RecordSettings, ReviewSettings};
+use crate::review::settle::Policy;
+use crate::review::source::Source;
+use crate::review::source::folder::FolderSource;
+use crate::review::tries::sqlite::{HolderSettings, SqliteTries};
+
+/// How long what is in hand may take after Ctrl-C or `--for`, when no keeper says so: the default
+/// of `signal_grace`.
+const GRACE: Duration = Duration::from_secs(300);
+
+/// Rows may be taken from us by another machine this long after the grace (design decision 7).
+const LEASE_AFTER_GRACE: TimeDelta = TimeDelta::minutes(5);
+
+/// The lease of a review that nobody gave an end: longer than anybody lets one run by hand.
+const LEASE_WITHOUT_END: TimeDelta = TimeDelta::hours(24);
+
+/// What is wanted of this review.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Order {
+    /// Run id; a new one if nobody gave one.
+    pub run: Option<String>,
+    /// `LOOKOUT_BOX_ENDS_AT`.
+    pub box_ends_at: Option<DateTime<Utc>>,
+    /// `LOOKOUT_GRACE_ENDS_AT`.
+    pub grace_ends_at: Option<DateTime<Utc>>,
+    /// `--for`.
+    pub lasts: Option<Duration>,
+    /// Rows at most.
+    pub limit: Option<u64>,
+    /// This row only.
+    pub only: Option<RecordId>,
+}
+
+/// Why there can be no review, by whose business it is.
+#[derive(Debug, thiserror::Error)]
+pub enum NoReview {
+    /// The configuration.
+    #[error("{0}")]
+    Configuration(String),
+    /// The place of the pictures.
+    #[error("{0}")]
+    Images(String),
+    /// The place of the records.
+    #[error("{0}")]
+    Records(#[from] RecordError),
+    /// The state directory.
+    #[error("{0:#}")]
+    State(anyhow::Error),
+}
+
+/// What looks at pictures, without rows.
+pub struct Eyes {
+    /// Files.
+    pub source: Arc<dyn Source>,
+    /// From file to picture.
+    pub preparer: Arc<dyn Preparer>,
+    /// From picture to answer.
+    pub reviewer: Arc<dyn Reviewer>,
+    /// What a try costs.
+    pub estimate: Estimate,
+}
+
+/// Rows, and the files that are no rows yet.
+pub struct Rows {
+    /// The port.
+    pub records: Arc<dyn Records>,
+    embedded: Option<SqliteRecords>,
+    files: Vec<NewRecord>,
+}
+
+/// A review ready to run.
+pub struct Review {
+    /// Whom it works with.
+    pub ports: Ports,
+    /// What it is to do.
+    pub plan: Plan,
+}
+
+/// Chooses the adapters that look at pictures.
+///
+/// # Errors
+/// When settings, prompt or TLS can't be used.
+pub fn eyes(settings: &ReviewSettings, clock: &Arc<dyn Clock>) -> Result<Eyes, NoReview> {
+    if settings.reviewer.projects.iter().all(|project| project.keys.is_empty()) {
+        return Err(NoReview::Configuration(
+            "there is no key for the vision service: set GEMINI_API_KEY in .env or in the \
+             environment"
+                .to_owned(),
+        ));
+    }
+    let prompt = match &settings.reviewer.prompt_file {
+        Some(file) => Prompt::read(file),
+        None => Ok(Prompt::built_in()),
+    };
+    let prompt = prompt.map_err(|error| NoReview::Configuration(format!("{error:#}")))?;
+    let gemini = Gemini::new(&settings.reviewer, prompt, Arc::clone(clock))
+        .map_err(|error| NoReview::State(anyhow::Error::new(error).context("TLS can't be used")))?;
+    let estimate = gemini.estimate();
+    let budget = &settings.budget;
+    if estimate.at_most.is_none() && (budget.usd_per_run.is_some() || budget.usd_per_day.is_some())
+    {
+        return Err(NoReview::Configuration(format!(
+            "there is a [budget], but nobody knows what the model {} costs: add its price under \
+             [reviewer.prices], or take the budget away",
+            settings.reviewer.model
+        )));
+    }
+    Ok(Eyes {
+        source: source(settings)?,
+        preparer: Arc::new(Preparation::new(settings.picture.clone())),
+        reviewer: Arc::new(gemini),
+        estimate,
+    })
+}
+
+fn source(settings: &ReviewSettings) -> Result<Arc<dyn Source>, NoReview> {
+    let max_bytes = settings.picture.max_bytes;
+    match &settings.images {
+        ImageSettings::Folder { path } => Ok(Arc::new(FolderSource::new(path.clone(), max_bytes))),
+        ImageSettings::Http { .. } | ImageSettings::S3 { .. } => Err(NoReview::Configuration(
+            "this version reads pictures from a folder only: set [images] kind = \"folder\""
+                .to_owned(),
+        )),
+    }
+}
+
+/// Opens the records; with embedded ones, lists the files that may be new. Writes no row.
+///
+/// # Errors
+/// When records can't be opened or the images' folder can't be read.
+pub async fn rows(settings: &ReviewSettings) -> Result<Rows, NoReview> {
+    let RecordSettings { kind, table, columns, .. } = &settings.records;
+    match kind {
+        RecordKind::Sqlite { path } => {
+            let files = match &settings.images {
+                ImageSettings::Folder { path } => files(path).await?,
+                ImageSettings::Http { .. } | ImageSettings::S3 { .. } => Vec::new(),
+            };
+            let records = SqliteRecords::open(path, table, columns)?;
+            Ok(Rows { records: Arc::new(records.clone()), embedded: Some(records), files })
+        }
+        RecordKind::Supabase { .. } => Err(NoReview::Configuration(
+            "this version keeps records in SQLite only: set [records] kind = \"sqlite\"".to_owned(),
+        )),
+    }
+}
+
+async fn files(folder: &Path) -> Result<Vec<NewRecord>, NoReview> {
+    let path = folder.to_owned();
+    let listed = tokio::task::spawn_blocking(move || files_below(&path)).await;
+    let problem = match listed {
+        Ok(Ok(files)) => return Ok(files),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(NoReview::Images(format!(
+        "the images' folder {} can't be read: {problem}",
+        folder.display()
+    )))
+}
+
+impl Rows {
+    /// How many files are no rows yet.
+    ///
+    /// # Errors
+    /// When the records can't be read.
+    pub async fn n_new(&self) -> Result<u64, RecordError> {
+        let mut n_new = 0;
+        for file in &self.files {
+            n_new += u64::from(self.records.get(&file.id).await?.is_none());
+        }
+        Ok(n_new)
+    }
+
+    /// Makes rows of them.
+    async fn admit(&mut self, status: &str, now: DateTime<Utc>) -> Result<(), RecordError> {
+        if let Some(embedded) = &self.embedded {
+            embedded.insert_new(std::mem::take(&mut self.files), status, now).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts a whole review together; new files become rows.
+///
+/// # Errors
+/// When any part can't be made.
+pub async fn review(
+    settings: &ReviewSettings,
+    order: Order,
+    clock: Arc<dyn Clock>,
+) -> Result<Review, NoReview> {
+    let Eyes { source, preparer, reviewer, estimate: _ } = eyes(settings, &clock)?;
+    let mut rows = rows(settings).await?;
+    let status = settings.records.pick_up.first().map_or("downloaded", String::as_str);
+    rows.admit(status, clock.now()).await?;
+    let now = clock.now();
+    let plan = plan(settings, order, now);
+    let grace_ends = plan.grace_end.map(|end| end.saturating_duration_since(Instant::now()));
+    let lease = grace_ends.map_or(LEASE_WITHOUT_END, |left| {
+        TimeDelta::from_std(left).unwrap_or(LEASE_WITHOUT_END) + LEASE_AFTER_GRACE
+    });
+    let holder = HolderSettings {
+        run: plan.run.clone(),
+        scope: scope(&settings.records),
+        started_at: now,
+        lease_until: now + lease,
+    };
+    let tries = SqliteTries::open(&settings.state_dir, &holder).map_err(NoReview::State)?;
+    let tries = Arc::new(tries);
+    let ports = Ports { records: rows.records, source, preparer, reviewer, tries, clock };
+    Ok(Review { ports, plan })
+}
+
+fn plan(settings: &ReviewSettings, order: Order, now: DateTime<Utc>) -> Plan {
+    let start = Instant::now();
+    // The only place where a wall time becomes a wait: the keeper counts on the boot clock and
+    // stops us if the wall clock has been stepped meanwhile.
+    let at = |end: DateTime<Utc>| start + (end - now).to_std().unwrap_or(Duration::ZERO);
+    let box_end = order.box_ends_at.map(at);
+    let lasts = order.lasts.map(|lasts| start + lasts);
+    let box_end = [box_end, lasts].into_iter().flatten().min();
+    Plan {
+        run: order.run.unwrap_or_else(|| Uuid::now_v7().to_string()),
+        pick_up: settings.records.pick_up.clone(),
+        batch: settings.batch,
+        limit: order.limit,
+        only: order.only,
+        policy: Policy { on_blocked: settings.reviewer.on_blocked, waits: Policy::WAITS },
+        budget: settings.budget,
+        give_up_after: settings.reviewer.give_up_after,
+        box_end,
+        grace_end: order.grace_ends_at.map(at).or(box_end.map(|end| end + GRACE)),
+        grace: GRACE,
+    }
+}
+
+/// The records that ids in `review.db` belong to.
+fn scope(records: &RecordSettings) -> String {
+    let place = match &records.kind {
+        RecordKind::Sqlite { path } => format!("sqlite:{}", path.display()),
+        RecordKind::Supabase { url, .. } => format!("supabase:{url}"),
+    };
+    format!("{place}#{}", records.table)
+}

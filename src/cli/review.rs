@@ -1,0 +1,237 @@
+//! `lookout review`: the built-in job in the foreground.
+//!
+//! Under a keeper it prints `::lookout::` lines, on a terminal a progress bar; at the end the
+//! summary, and last of all the signal, if it is true. The work is the library's.
+//! Invariant: the signal is the last line, and when it can't be written the exit code says so.
+
+mod dry_run;
+mod listener;
+mod one;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use clap::Args as ClapArgs;
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use self::listener::Screen;
+use super::start;
+use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER};
+use crate::app::review::{self, NoReview, Order};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::config::units;
+use crate::protocol::{Line, Problem};
+use crate::redact::Redactor;
+use crate::review::batch::{self, Wish};
+use crate::review::record::{RecordError, RecordId};
+use crate::review::report::{Exit, Listener, Report};
+
+/// Its arguments.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct Args {
+    /// Begin nothing new after so long (45m, 1h30m)
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    lasts: Option<Duration>,
+    /// Review at most so many images
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Say how many images wait and what they would cost; write nothing, call nobody
+    #[arg(long, conflicts_with_all = ["lasts", "image", "id"])]
+    dry_run: bool,
+    /// One JSON object at the end, with the result of every image
+    #[arg(long)]
+    json: bool,
+    /// Review one file or address; nothing is written
+    #[arg(long, value_name = "PATH|URL", conflicts_with = "id")]
+    image: Option<String>,
+    /// Review one record
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Review the image of this job; nothing is written
+    #[arg(long, value_name = "JOB", requires = "image_index", conflicts_with_all = ["image", "id"])]
+    job_id: Option<String>,
+    /// Which image of the job
+    #[arg(long, value_name = "N", requires = "job_id")]
+    image_index: Option<i64>,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text)
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "write a duration such as 45m, 90s or 1h30m".to_owned())
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+}
+
+/// Reviews; the exit code.
+#[must_use]
+pub fn run(config: Option<PathBuf>, args: &Args) -> u8 {
+    let config = match start::configuration(config) {
+        Ok(config) => config,
+        Err(error) => return start::refused(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("no runtime: {error}"), EXIT_FAILED),
+    };
+    runtime.block_on(choose(&config, args))
+}
+
+async fn choose(config: &Config, args: &Args) -> u8 {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let form = if args.json { Form::Json } else { Form::Text };
+    let done = if args.dry_run {
+        dry_run::run(&config.review, args.limit, form, &clock).await
+    } else if let Some(image) = &args.image {
+        one::image(&config.review, image, form, &clock).await
+    } else if let (Some(job), Some(index)) = (&args.job_id, args.image_index) {
+        one::of_job(&config.review, job, index, form, &clock).await
+    } else {
+        bulk(config, args, form, clock).await
+    };
+    done.unwrap_or_else(|error| no_review(&error, &config.redactor()))
+}
+
+async fn bulk(
+    config: &Config,
+    args: &Args,
+    form: Form,
+    clock: Arc<dyn Clock>,
+) -> Result<u8, NoReview> {
+    let variables = start::process_environment();
+    let time = |name: &str| match variables.get(name) {
+        None => Ok(None),
+        Some(text) => DateTime::parse_from_rfc3339(text)
+            .map(|at| Some(at.with_timezone(&Utc)))
+            .map_err(|error| NoReview::Configuration(format!("{name}={text}: {error}"))),
+    };
+    let order = Order {
+        run: variables.get("LOOKOUT_RUN_ID").cloned(),
+        box_ends_at: time("LOOKOUT_BOX_ENDS_AT")?,
+        grace_ends_at: time("LOOKOUT_GRACE_ENDS_AT")?,
+        lasts: args.lasts,
+        limit: args.limit,
+        only: args.id.clone().map(RecordId),
+    };
+    // Before the first claim: a signal must never find us with rows and without a handler.
+    let wishes = watch_signals().map_err(|error| NoReview::State(error.into()))?;
+    let review = review::review(&config.review, order, clock).await?;
+    let screen = Arc::new(Screen::new(config.redactor(), form));
+    let listener = Arc::clone(&screen) as Arc<dyn Listener>;
+    let report = batch::run(review.ports, review.plan, wishes, listener).await;
+    screen.clear();
+    if args.id.is_some() && report.counts.claimed == 0 && report.complaint().is_none() {
+        let text = "there is no record with this id, or somebody is working on it";
+        return Ok(complain(text, EXIT_FAILED));
+    }
+    Ok(close(&report, &screen, form, &config.redactor()))
+}
+
+/// Summary, complaint and signal.
+fn close(report: &Report, screen: &Screen, form: Form, redactor: &Redactor) -> u8 {
+    let code = match report.exit() {
+        Exit::Done => EXIT_OK,
+        Exit::Failed => EXIT_FAILED,
+        Exit::TryLater => EXIT_TRY_LATER,
+        Exit::Configuration => EXIT_CONFIG,
+    };
+    let results = screen.results();
+    let (text, results) = match form {
+        Form::Text => (report.closing(), None),
+        Form::Json => (String::new(), Some(results.as_slice())),
+    };
+    let complaint = report.complaint();
+    let last = match (report.signal_line(results), &complaint, results) {
+        (Some(signal), _, _) => signal,
+        (None, Some(complaint), Some(results)) => {
+            let results: Vec<_> = results.iter().map(|result| result.to_json()).collect();
+            json!({ "message": complaint, "run": report.run, "results": results }).to_string()
+        }
+        (None, _, _) => String::new(),
+    };
+    if let Some(complaint) = &complaint {
+        complain(&redactor.redact(complaint), code);
+    }
+    let last = if last.is_empty() { last } else { format!("{last}\n") };
+    // The signal is written in one piece with what stands before it, so that it stays the last.
+    match screen.print(&format!("{text}{last}")) {
+        Ok(()) => code,
+        Err(error) => {
+            complain(&format!("the last lines could not be written: {error}"), EXIT_FAILED)
+        }
+    }
+}
+
+/// The first SIGTERM or Ctrl-C winds down, the second gives everything back at once.
+fn watch_signals() -> std::io::Result<watch::Receiver<Wish>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (wish, wishes) = watch::channel(Wish::GoOn);
+    tokio::spawn(async move {
+        for next in [Wish::WindDown, Wish::GiveBack] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            // Nobody listens any more: the review is over.
+            let _ = wish.send(next);
+        }
+    });
+    Ok(wishes)
+}
+
+/// Tells why there can be no review, to people and to the keeper; the exit code.
+#[expect(clippy::print_stdout, reason = "the keeper reads problem lines from stdout")]
+fn no_review(error: &NoReview, redactor: &Redactor) -> u8 {
+    let text = error.to_string();
+    let (kind, code) = match error {
+        NoReview::Configuration(_) | NoReview::Records(RecordError::Misconfigured(_)) => {
+            (None, EXIT_CONFIG)
+        }
+        NoReview::Images(_) => (Some("images_unavailable"), EXIT_TRY_LATER),
+        NoReview::Records(RecordError::Unavailable(_)) => {
+            (Some("records_unavailable"), EXIT_TRY_LATER)
+        }
+        NoReview::Records(RecordError::Refused(_)) => (Some("records_unavailable"), EXIT_FAILED),
+        NoReview::State(_) => (None, EXIT_FAILED),
+    };
+    let text = redactor.redact(&text);
+    if let Some(kind) = kind {
+        let problem = Problem {
+            kind: kind.to_owned(),
+            count: 1,
+            calls: Some(1),
+            detail: text.clone().into_owned(),
+            ..Problem::default()
+        };
+        println!("{}", Line::Problem(problem));
+    }
+    complain(&text, code)
+}
+
+/// One line for a person; passes the exit code on.
+#[expect(clippy::print_stderr, reason = "the command's own words")]
+fn complain(text: &str, code: u8) -> u8 {
+    eprintln!("lookout review: {text}");
+    code
+}
+
+/// Prints one answer of a command that prints nothing else.
+fn print_line(text: &str, code: u8) -> u8 {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => code,
+        Err(_) => EXIT_FAILED,
+    }
+}

@@ -1,0 +1,155 @@
+//! `lookout review --image …`: one picture, nothing written.
+//!
+//! Invariant: neither records nor `review.db` are opened.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, Form, print_line};
+use crate::app::review::{Eyes, NoReview, eyes};
+use crate::clock::Clock;
+use crate::http;
+use crate::review::category::category;
+use crate::review::record::{Record, RecordId};
+use crate::review::reviewer::{Ask, Fault};
+use crate::review::settings::ReviewSettings;
+use crate::review::source::SourceError;
+
+/// A file or an address that a person names, so any will do.
+pub(super) async fn image(
+    settings: &ReviewSettings,
+    image: &str,
+    form: Form,
+    clock: &Arc<dyn Clock>,
+) -> Result<u8, NoReview> {
+    let eyes = eyes(settings, clock)?;
+    let bytes = if image.starts_with("http://") || image.starts_with("https://") {
+        download(settings, image).await
+    } else {
+        read(Path::new(image), settings.picture.max_bytes).await
+    };
+    Ok(match bytes {
+        Ok(bytes) => look(settings, &eyes, bytes, form).await,
+        Err(reason) => tell_failure(form, &reason, EXIT_FAILED),
+    })
+}
+
+/// The image of a job, from where images are.
+pub(super) async fn of_job(
+    settings: &ReviewSettings,
+    job: &str,
+    index: i64,
+    form: Form,
+    clock: &Arc<dyn Clock>,
+) -> Result<u8, NoReview> {
+    let eyes = eyes(settings, clock)?;
+    let record = Record {
+        id: RecordId(String::new()),
+        job_id: Some(job.to_owned()),
+        image_index: Some(index),
+        actual_image_url: None,
+        status: String::new(),
+        created_at: None,
+        columns: BTreeMap::new(),
+    };
+    Ok(match eyes.source.fetch(&record).await {
+        Ok(bytes) => look(settings, &eyes, bytes, form).await,
+        Err(error) => {
+            let code = match &error {
+                SourceError::Picture(_) | SourceError::BrokeOff(_) | SourceError::Refused(_) => {
+                    EXIT_FAILED
+                }
+                SourceError::Unavailable(_) => EXIT_TRY_LATER,
+            };
+            tell_failure(form, &error.to_string(), code)
+        }
+    })
+}
+
+async fn read(path: &Path, max_bytes: u64) -> Result<Bytes, String> {
+    let told = |error: std::io::Error| format!("{} can't be read: {error}", path.display());
+    let metadata = tokio::fs::metadata(path).await.map_err(told)?;
+    if metadata.len() > max_bytes {
+        return Err(format!("{} is larger than {max_bytes} bytes", path.display()));
+    }
+    tokio::fs::read(path).await.map(Bytes::from).map_err(told)
+}
+
+async fn download(settings: &ReviewSettings, address: &str) -> Result<Bytes, String> {
+    let told = |error| format!("the picture can't be fetched: {}", http::describe(error));
+    let client = http::client(settings.reviewer.connect_timeout).map_err(told)?;
+    let request = client.get(address).timeout(settings.reviewer.attempt_timeout);
+    let answer = request.send().await.map_err(told)?;
+    if !answer.status().is_success() {
+        return Err(format!("the picture can't be fetched: {}", answer.status()));
+    }
+    let mut bytes = BytesMut::new();
+    let mut stream = answer.bytes_stream();
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk.map_err(told)?);
+        if bytes.len() as u64 > settings.picture.max_bytes {
+            return Err(format!("the picture is larger than {} bytes", settings.picture.max_bytes));
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+async fn look(settings: &ReviewSettings, eyes: &Eyes, bytes: Bytes, form: Form) -> u8 {
+    let picture = match eyes.preparer.prepare(bytes).await {
+        Ok(picture) => picture,
+        Err(reason) => return tell_failure(form, &reason, EXIT_FAILED),
+    };
+    let deadline = Instant::now() + settings.reviewer.try_timeout;
+    let ask = Ask { picture: &picture, correction: None, deadline };
+    match eyes.reviewer.review(ask).await.result {
+        Ok(answer) => {
+            let categories = category(&answer);
+            let text = match form {
+                Form::Text => format!("{categories}\n{}", answer.details),
+                Form::Json => json!({
+                    "message": "Auto review success",
+                    "categories": categories,
+                    "details": answer.details,
+                })
+                .to_string(),
+            };
+            print_line(&text, EXIT_OK)
+        }
+        Err(fault) => {
+            let (reason, code) = words(fault);
+            tell_failure(form, &reason, code)
+        }
+    }
+}
+
+fn words(fault: Fault) -> (String, u8) {
+    match fault {
+        Fault::Unreadable { reason, correction: _ } | Fault::Picture { reason } => {
+            (reason, EXIT_FAILED)
+        }
+        Fault::Blocked { reason, sexually_explicit: _ } => {
+            (format!("blocked by Gemini: {reason}"), EXIT_FAILED)
+        }
+        Fault::Unavailable { reason, status: _ } | Fault::Quota { reason, until: _ } => {
+            (reason, EXIT_TRY_LATER)
+        }
+        Fault::Budget { reason } => (reason, EXIT_TRY_LATER),
+        Fault::Credentials { reason } => (reason, EXIT_FAILED),
+        Fault::Misconfigured { reason } => (reason, EXIT_CONFIG),
+        Fault::OutOfTime => ("no answer came in time".to_owned(), EXIT_TRY_LATER),
+    }
+}
+
+/// In JSON as the old service's `{"detail": …}`.
+fn tell_failure(form: Form, reason: &str, code: u8) -> u8 {
+    match form {
+        Form::Text => super::complain(reason, code),
+        Form::Json => print_line(&json!({ "detail": reason }).to_string(), code),
+    }
+}
