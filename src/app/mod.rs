@@ -5,6 +5,7 @@
 //! tells people. It decides nothing.
 //! Invariant: one App a state directory, proven by its lock.
 
+mod daemon;
 pub mod lock;
 pub mod reading;
 pub mod review;
@@ -13,12 +14,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::daemon::Running;
 use self::lock::StateLock;
 use self::reading::Reading;
-use crate::alert::channel;
+use crate::alert::channel::{self, ChannelKind, ChannelSettings};
 use crate::alert::condition::Conditions;
 use crate::alert::dispatcher::{Dispatcher, Handle};
 use crate::clock::{Clock, SystemClock};
@@ -30,10 +34,14 @@ use crate::schedule::ticker::Bell;
 use crate::store::GuardDb;
 use crate::watch::News;
 use crate::watch::watchdog::Watchdog;
+use crate::web::access::Gate;
+use crate::web::status::{ChannelLine, Sources};
+use crate::web::{self, Site};
 
 /// The daemon, put together and not yet running.
 pub struct App {
     config: Config,
+    clock: Arc<dyn Clock>,
     db: GuardDb,
     conductor: Conductor,
     watchdog: Watchdog,
@@ -89,10 +97,10 @@ impl App {
             Arc::new(db.clone()),
             Arc::new(db.clone()),
             keepers,
-            clock,
+            Arc::clone(&clock),
             config.service.instance.clone(),
         );
-        Ok(Self { config, db, conductor, watchdog, dispatcher, conditions, _lock: lock })
+        Ok(Self { config, clock, db, conductor, watchdog, dispatcher, conditions, _lock: lock })
     }
 
     /// The ports for reading what it does.
@@ -108,12 +116,65 @@ impl App {
     /// When the address for the pages can't be had, or a loop can't be started.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let bell = Bell::start().await.context("the bell can't be started")?;
+        let serving = self.serve_pages(stop.clone()).await?;
         let guard = guard_thread(self.watchdog, self.dispatcher, self.conditions, stop.clone())?;
         self.conductor.run(bell, stop.clone()).await;
+        serving.await.context("the pages broke")??;
         tokio::task::spawn_blocking(move || guard.join())
             .await
             .context("the guard's thread was lost")?
             .map_err(|_| anyhow::anyhow!("the guard's thread panicked; its log says where"))?
+    }
+}
+
+impl App {
+    /// Pages and API, on a task of their own.
+    async fn serve_pages(
+        &self,
+        stop: CancellationToken,
+    ) -> anyhow::Result<JoinHandle<std::io::Result<()>>> {
+        let service = &self.config.service;
+        let gate = Gate::new(service.bind, service.token.clone())?;
+        let listener = TcpListener::bind(service.bind).await.with_context(|| {
+            format!(
+                "can't listen on {}; set [service] bind to an address that is free",
+                service.bind
+            )
+        })?;
+        let site = Site {
+            sources: Sources {
+                instance: service.instance.clone(),
+                ledger: Arc::new(self.db.clone()),
+                history: Arc::new(self.db.clone()),
+                clock: Arc::clone(&self.clock),
+                channels: self.config.channels.iter().map(channel_line).collect(),
+            },
+            daemon: Arc::new(Running {
+                schedules: self.config.schedules.clone(),
+                clock: Arc::clone(&self.clock),
+                loops: vec![
+                    ("conductor", self.conductor.pulse()),
+                    ("watchdog", self.watchdog.pulse()),
+                ],
+            }),
+        };
+        let router = web::guarded(web::routes(site), gate);
+        Ok(tokio::spawn(web::serve(listener, router, stop.cancelled_owned())))
+    }
+}
+
+/// A channel, as far as anybody may know.
+fn channel_line(settings: &ChannelSettings) -> ChannelLine {
+    ChannelLine {
+        channel: settings.name.clone(),
+        kind: match settings.kind {
+            ChannelKind::Console => "console",
+            ChannelKind::Slack { .. } => "slack",
+            ChannelKind::Webhook { .. } => "webhook",
+            ChannelKind::Email { .. } => "email",
+        },
+        severity: settings.severity,
+        fallback: settings.fallback.clone(),
     }
 }
 

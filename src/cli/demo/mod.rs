@@ -67,7 +67,8 @@ async fn perform(arguments: &DemoArguments) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let reading = app.reading();
     let running = tokio::spawn(app.run(stop.clone()));
-    let mut story = Story { scratch: &scratch, gemini: &gemini, receiver, reading, page: &page };
+    let mut story =
+        Story { scratch: &scratch, gemini: &gemini, receiver, reading, page: &page, n_messages: 0 };
     let ending = if arguments.once { Ending::Once } else { Ending::GoesOn };
     let told = tokio::select! {
         told = story.tell(ending) => told,

@@ -121,7 +121,7 @@ time_box = "40s"               # 45 minutes in real life
 signal_grace = "10s"
 kill_grace = "2s"
 start_grace = "10s"
-stall_after = "20s"
+stall_after = "38s"            # longer than the 30 s between two tries of a picture
 [job]
 kind = "review"
 "#,

@@ -41,6 +41,7 @@ pub(super) struct Story<'a> {
     pub(super) receiver: Receiver,
     pub(super) reading: Reading,
     pub(super) page: &'a str,
+    pub(super) n_messages: u32,
 }
 
 /// One line of the closing table.
@@ -128,13 +129,13 @@ impl Story<'_> {
         ));
         let run = self.run_after("image-review", now()).await?;
         say(&format!(
-            "{}  The {} run is over: {}. Its pictures went back to where they came from; \
-             none has lost a try.",
+            "{}  The {} run is over: {}.\nThe photographs went back to where they came from, and none has lost a \
+             try. (The two errors are the broken files: that was their third try.)",
             clock(),
             hour(run.due_at),
             outcome(&run)
         ));
-        let message = self.message().await?;
+        let message = self.message("opened", "provider_unavailable").await?;
         show(&message);
         Ok(Scene {
             title: "Gemini answers 503",
@@ -149,7 +150,7 @@ impl Story<'_> {
         say("The stand-in answers again. The pictures that went back are still waiting.");
         let run = self.run_after("image-review", now()).await?;
         say(&format!("{}  The {} run: {}.", clock(), hour(run.due_at), outcome(&run)));
-        let message = self.message().await?;
+        let message = self.message("resolved", "provider_unavailable").await?;
         show(&message);
         expect(&run, Verdict::Completed)?;
         Ok(Scene {
@@ -175,7 +176,7 @@ impl Story<'_> {
             .context("can't ask for a run")?;
         let run = self.run_after("nightly-export", seen - chrono::TimeDelta::seconds(2)).await?;
         say(&format!("{}  The run is over: {}.", clock(), outcome(&run)));
-        let message = self.message().await?;
+        let message = self.message("opened", "signal_missing").await?;
         show(&message);
         expect(&run, Verdict::NoSignal)?;
         Ok(Scene {
@@ -206,35 +207,45 @@ impl Story<'_> {
         })
     }
 
-    async fn message(&mut self) -> anyhow::Result<Value> {
-        tokio::time::timeout(SCENE_LIMIT, self.receiver.next())
+    /// The next message, which must be this one: one fault, one message.
+    async fn message(&mut self, change: &str, kind: &str) -> anyhow::Result<Value> {
+        let message = tokio::time::timeout(SCENE_LIMIT, self.receiver.next())
             .await
             .ok()
             .flatten()
-            .context("the message that should have come did not come")
+            .with_context(|| format!("the message of {kind} {change} did not come"))?;
+        let is_expected = message["type"] == format!("lookout.incident.{change}")
+            && message["data"]["kind"] == kind;
+        self.n_messages += 1;
+        if is_expected {
+            Ok(message)
+        } else {
+            bail!("another message came than expected: {message:#}")
+        }
     }
 
     async fn show_results(&self) -> anyhow::Result<()> {
         for row in reviewed(&self.scratch.root).await? {
-            say(&format!("    {:<28} {:<16} {}", row.name, row.status, cut(&row.details, 70)));
+            say(&format!("    {:<18} {:<12} {}", row.name, row.status, cut(&row.details, 70)));
         }
         Ok(())
     }
 
     async fn close(&self, scenes: &[Scene]) -> anyhow::Result<()> {
         say("\nWhat you saw");
-        say(&format!("    {:<36} {:<44} {}", "scene", "run", "who was told"));
+        say(&format!("    {:<34} {:<50} {}", "scene", "run", "who was told"));
         for scene in scenes {
-            say(&format!("    {:<36} {:<44} {}", scene.title, scene.outcome, scene.told));
+            say(&format!("    {:<34} {:<50} {}", scene.title, scene.outcome, scene.told));
         }
         let rows = reviewed(&self.scratch.root).await?;
         let n_errors = rows.iter().filter(|row| row.status == "error").count();
         let stats = self.gemini.stats();
         say(&format!(
             "\n{} pictures reviewed, {n_errors} marked as errors after three tries, {} calls to the \
-             stand-in. Three messages in all.",
+             stand-in, {} messages in all.",
             rows.len() - n_errors,
-            stats.calls
+            stats.calls,
+            self.n_messages
         ));
         Ok(())
     }
@@ -267,9 +278,8 @@ fn show(message: &Value) {
         lines.extend(text(&piece["text"]).lines().map(|line| format!("    {line}")));
     }
     for (index, step) in list("steps").iter().enumerate() {
-        let command = text(&step["command"]);
-        let command = if command.is_empty() { command } else { format!(":  {command}") };
-        lines.push(format!("{}. {}{command}", index + 1, text(&step["text"])));
+        let line = format!("{}. {}  {}", index + 1, text(&step["text"]), text(&step["command"]));
+        lines.push(line.trim_end().to_owned());
     }
     lines.extend(folded(&text(&data["next"])));
     say("\n    The message that the team's webhook received:\n    |");
