@@ -25,6 +25,11 @@ pub fn install_crypto_provider() {
 /// # Errors
 /// When no TLS roots can be loaded or the resolver can't be set up.
 pub fn client(connect_timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    builder(connect_timeout).build()
+}
+
+/// The same client before it is built, for who needs a resolver of their own.
+pub fn builder(connect_timeout: Duration) -> reqwest::ClientBuilder {
     install_crypto_provider();
     reqwest::Client::builder()
         .user_agent(USER_AGENT)
@@ -33,7 +38,6 @@ pub fn client(connect_timeout: Duration) -> Result<reqwest::Client, reqwest::Err
         // A pooled connection that a firewall forgot costs the next call its whole timeout.
         .pool_idle_timeout(Duration::from_secs(60))
         .tcp_keepalive(Duration::from_secs(30))
-        .build()
 }
 
 /// How a call failed before there was an answer.

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use thiserror::Error;
 
 pub mod sqlite;
+pub mod supabase;
 
 /// `review_status` of a row in somebody's hands.
 pub const PROCESSING: &str = "processing";

@@ -8,7 +8,11 @@ use thiserror::Error;
 
 use crate::review::record::Record;
 
+mod download;
 pub mod folder;
+pub mod http;
+pub mod s3;
+mod template;
 
 /// Why there are no bytes.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

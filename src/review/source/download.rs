@@ -1,0 +1,248 @@
+//! One download: limits on time and size, and what an answer that is no picture means.
+//!
+//! Which address may be asked is decided by those who call this.
+//! Invariant: never more than the limit is in memory, and no text made here holds an address's
+//! query (signatures stand there).
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{CONTENT_LENGTH, LOCATION};
+use reqwest::{Client, Response, StatusCode};
+use url::Url;
+
+use super::SourceError;
+use crate::http;
+
+/// TCP and TLS.
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
+/// Between two pieces of a body, and before the first byte of an answer.
+const SILENCE: Duration = Duration::from_secs(20);
+/// A whole download: 50 MB at 4 MBit/s.
+const WHOLE: Duration = Duration::from_secs(100);
+/// Bytes of an error page that are looked at.
+const MAX_ERROR: usize = 64 * 1024;
+
+/// What came.
+#[derive(Debug)]
+pub(super) enum Got {
+    /// A file.
+    File(Bytes),
+    /// An address to go to instead.
+    Elsewhere(Url),
+}
+
+/// Downloads files of at most so many bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Downloader {
+    client: Client,
+    max_bytes: u64,
+}
+
+impl Downloader {
+    pub(super) fn new(client: Client, max_bytes: u64) -> Self {
+        Self { client, max_bytes }
+    }
+
+    /// One request.
+    pub(super) async fn get(&self, url: &Url) -> Result<Got, SourceError> {
+        let whole = tokio::time::timeout(WHOLE, self.get_in_any_time(url)).await;
+        whole.unwrap_or_else(|_| {
+            Err(SourceError::BrokeOff(format!(
+                "the download was not done within {} s",
+                WHOLE.as_secs()
+            )))
+        })
+    }
+
+    async fn get_in_any_time(&self, url: &Url) -> Result<Got, SourceError> {
+        let sent = tokio::time::timeout(SILENCE, self.client.get(url.clone()).send()).await;
+        let response = match sent {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(unreachable(error)),
+            Err(_) => {
+                return Err(SourceError::Unavailable(format!(
+                    "the images' server did not answer within {} s",
+                    SILENCE.as_secs()
+                )));
+            }
+        };
+        let status = response.status();
+        if status.is_redirection()
+            && let Some(to) = elsewhere(&response, url)
+        {
+            return Ok(Got::Elsewhere(to));
+        }
+        if !status.is_success() {
+            let page = read(response, MAX_ERROR as u64).await.unwrap_or_default();
+            return Err(refusal(status, &page));
+        }
+        let announced = response.headers().get(CONTENT_LENGTH);
+        let announced = announced.and_then(|n| n.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|n| n > self.max_bytes) {
+            return Err(self.too_large());
+        }
+        let file = read(response, self.max_bytes.saturating_add(1)).await?;
+        if u64::try_from(file.len()).unwrap_or(u64::MAX) > self.max_bytes {
+            return Err(self.too_large());
+        }
+        picture_like(&file)?;
+        Ok(Got::File(file))
+    }
+
+    fn too_large(&self) -> SourceError {
+        SourceError::Picture(format!(
+            "the file is larger than {} MB",
+            self.max_bytes.div_ceil(1024 * 1024)
+        ))
+    }
+}
+
+fn unreachable(error: reqwest::Error) -> SourceError {
+    let kind = http::failure(&error);
+    let text = http::describe(error);
+    match kind {
+        http::Failure::Unreachable => {
+            SourceError::Unavailable(format!("the images' server can't be reached: {text}"))
+        }
+        http::Failure::TimedOut | http::Failure::Broken => {
+            SourceError::BrokeOff(format!("the images' server broke off: {text}"))
+        }
+    }
+}
+
+/// At most so many bytes of a body.
+async fn read(mut response: Response, limit: u64) -> Result<Bytes, SourceError> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut body = BytesMut::new();
+    while body.len() < limit {
+        match tokio::time::timeout(SILENCE, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            Ok(Ok(None)) => break,
+            Ok(Err(error)) => {
+                return Err(SourceError::BrokeOff(format!(
+                    "the download broke off after {} bytes: {}",
+                    body.len(),
+                    http::describe(error)
+                )));
+            }
+            Err(_) => {
+                return Err(SourceError::BrokeOff(format!(
+                    "nothing came for {} s after {} bytes",
+                    SILENCE.as_secs(),
+                    body.len()
+                )));
+            }
+        }
+    }
+    Ok(body.freeze())
+}
+
+/// Where a redirect leads; S3 sends redirects that lead nowhere and explain themselves in the body.
+fn elsewhere(response: &Response, from: &Url) -> Option<Url> {
+    from.join(response.headers().get(LOCATION)?.to_str().ok()?).ok()
+}
+
+/// The text of `<Name>…</Name>`, for S3's error bodies.
+fn element(page: &str, name: &str) -> Option<String> {
+    let (_, after) = page.split_once(&format!("<{name}>"))?;
+    let (text, _) = after.split_once(&format!("</{name}>"))?;
+    Some(text.trim().chars().take(200).collect())
+}
+
+/// What an answer that is no success means.
+fn refusal(status: StatusCode, page: &[u8]) -> SourceError {
+    let page = String::from_utf8_lossy(page);
+    let code = element(&page, "Code").unwrap_or_default();
+    let said = match (code.as_str(), element(&page, "Message")) {
+        ("", _) => String::new(),
+        (code, Some(message)) => format!(" ({code}: {message})"),
+        (code, None) => format!(" ({code})"),
+    };
+    let number = status.as_u16();
+    match (number, code.as_str()) {
+        (_, "NoSuchBucket") => {
+            SourceError::Refused(format!("there is no such bucket; check [images]{said}"))
+        }
+        (_, "PermanentRedirect" | "TemporaryRedirect" | "AuthorizationHeaderMalformed") => {
+            SourceError::Refused(format!(
+                "the bucket is in another region or at another endpoint; check [images]{said}"
+            ))
+        }
+        (404 | 410, _) | (_, "NoSuchKey") => {
+            SourceError::Picture(format!("there is no such picture{said}"))
+        }
+        (_, "RequestTimeTooSkewed") => SourceError::Refused(format!(
+            "this machine's clock is wrong by too much for S3; set it{said}"
+        )),
+        (_, "ExpiredToken" | "TokenRefreshRequired" | "RequestExpired") => {
+            SourceError::Refused(format!("the S3 keys have expired; give new ones{said}"))
+        }
+        (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken") => {
+            SourceError::Refused(format!("the S3 keys are not accepted; check them{said}"))
+        }
+        (401 | 403, _) => SourceError::Refused(format!(
+            "the images' server refuses us with {number}{said}; S3 says that for pictures that are \
+             not there, too, if it may not list the bucket"
+        )),
+        (408 | 429 | 500..=599, _) => {
+            SourceError::Unavailable(format!("the images' server answered {number}{said}"))
+        }
+        _ => SourceError::Picture(format!("the images' server answered {number}{said}")),
+    }
+}
+
+/// Refuses what is plainly no picture; what kind of picture it is, is for others to see.
+fn picture_like(file: &[u8]) -> Result<(), SourceError> {
+    if file.is_empty() {
+        return Err(SourceError::Picture("the file is empty".to_owned()));
+    }
+    let head: String =
+        String::from_utf8_lossy(&file[..file.len().min(256)]).trim_start().to_lowercase();
+    if head.starts_with("<!doctype html") || head.starts_with("<html") {
+        return Err(SourceError::Picture(
+            "the address gives an HTML page instead of a picture".to_owned(),
+        ));
+    }
+    if head.starts_with("<?xml") && !head.contains("<svg") {
+        return Err(SourceError::Picture(
+            "the address gives an XML text instead of a picture".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, page: &str) -> SourceError {
+        refusal(StatusCode::from_u16(status).unwrap(), page.as_bytes())
+    }
+
+    #[test]
+    fn a_refusal_says_whose_fault_it_is() {
+        let xml =
+            |code: &str| format!("<?xml?><Error><Code>{code}</Code><Message>m</Message></Error>");
+        assert!(matches!(of(404, ""), SourceError::Picture(_)));
+        assert!(matches!(of(404, &xml("NoSuchKey")), SourceError::Picture(_)));
+        assert!(matches!(of(404, &xml("NoSuchBucket")), SourceError::Refused(_)));
+        assert!(matches!(of(403, &xml("AccessDenied")), SourceError::Refused(_)));
+        assert!(matches!(of(301, &xml("PermanentRedirect")), SourceError::Refused(_)));
+        assert!(matches!(of(301, ""), SourceError::Picture(_)));
+        let skewed = of(403, &xml("RequestTimeTooSkewed"));
+        assert!(matches!(&skewed, SourceError::Refused(text) if text.contains("clock")));
+        let expired = of(400, &xml("ExpiredToken"));
+        assert!(matches!(&expired, SourceError::Refused(text) if text.contains("expired")));
+        assert!(matches!(of(503, &xml("SlowDown")), SourceError::Unavailable(_)));
+        assert!(matches!(of(415, ""), SourceError::Picture(_)));
+    }
+
+    #[test]
+    fn pages_and_empty_files_are_no_pictures() {
+        for file in ["", "  <!DOCTYPE HTML><p>", "<html>", "<?xml version='1.0'?><Error>"] {
+            assert!(picture_like(file.as_bytes()).is_err(), "{file}");
+        }
+        assert!(picture_like(b"\xff\xd8\xff\xe0").is_ok());
+    }
+}
