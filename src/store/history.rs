@@ -66,7 +66,7 @@ fn conditions(filter: &SlotFilter) -> (String, Vec<Box<dyn ToSql + Send>>) {
 #[async_trait]
 impl History for GuardDb {
     async fn slots(&self, filter: SlotFilter) -> Result<Vec<SlotRow>, StorageError> {
-        self.transact(move |tx| {
+        self.read(move |tx| {
             let (conditions, values) = conditions(&filter);
             let limit = filter.limit.map_or(-1, i64::from);
             let sql =
@@ -80,7 +80,7 @@ impl History for GuardDb {
 
     async fn slot_of_run(&self, run: &str) -> Result<Option<SlotRow>, StorageError> {
         let run = run.to_owned();
-        self.transact(move |tx| {
+        self.read(move |tx| {
             let exact = format!("{SLOT} WHERE run = ?1");
             let found = tx.query_row(&exact, [&run], slot_row).optional()?;
             if found.is_some() || run.is_empty() {
@@ -99,7 +99,7 @@ impl History for GuardDb {
         filter: IncidentFilter,
         limit: u32,
     ) -> Result<Vec<Incident>, StorageError> {
-        self.transact(move |tx| {
+        self.read(move |tx| {
             let condition = match filter {
                 IncidentFilter::Open => "state <> 'resolved'",
                 IncidentFilter::All => "1 = 1",
@@ -110,7 +110,7 @@ impl History for GuardDb {
     }
 
     async fn news_of(&self, incident: i64) -> Result<Vec<News>, StorageError> {
-        self.transact(move |tx| {
+        self.read(move |tx| {
             let sql = "SELECT id, body FROM news WHERE incident = ?1 ORDER BY number";
             tx.prepare_cached(sql)?.query_map([incident], news)?.collect()
         })

@@ -340,8 +340,10 @@ fn record(
 #[async_trait]
 impl Incidents for GuardDb {
     async fn open_incidents(&self) -> Result<Vec<OpenIncident>, StorageError> {
-        self.transact(|tx| {
-            let sql = format!("{INCIDENT} WHERE state <> 'resolved' ORDER BY id");
+        self.read(|tx| {
+            let sql = format!(
+                "{INCIDENT} INDEXED BY incidents_open WHERE state <> 'resolved' ORDER BY id"
+            );
             tx.prepare_cached(&sql)?.query_map([], |row| stored(row).map(|s| s.open))?.collect()
         })
         .await

@@ -18,6 +18,8 @@ use crate::run::{Run, RunId};
 use crate::schedule::{ScheduleName, Slot};
 use crate::storage::StorageError;
 
+// `INDEXED BY` throughout: the table grows for years, what is planned or open is a handful, and the
+// planner, which has no statistics, would rather walk the table in the order that is asked for.
 const PLANNED: &str =
     "SELECT schedule, due_at, configuration, origin, start_at, start_by, absence FROM slots";
 
@@ -148,7 +150,8 @@ fn claim(connection: &Connection, claim: &Claim) -> rusqlite::Result<Claimed> {
         "UPDATE slots SET state = 'running', run = ?3, run_open = 1, claimed_at = ?4,
                 configuration = ?5
          WHERE schedule = ?1 AND due_at = ?2 AND state = 'planned' AND start_by >= ?4
-         AND NOT EXISTS (SELECT 1 FROM slots WHERE schedule = ?1 AND run_open = 1)",
+         AND NOT EXISTS (SELECT 1 FROM slots INDEXED BY slots_open_run
+                         WHERE schedule = ?1 AND run_open = 1)",
         params![
             claim.slot.schedule.as_str(),
             millis(claim.slot.due_at),
@@ -181,7 +184,7 @@ fn free_instant(connection: &Connection, slot: &Slot) -> rusqlite::Result<Slot> 
 #[async_trait]
 impl Ledger for GuardDb {
     async fn plans(&self) -> Result<Vec<Plan>, StorageError> {
-        self.transact(|tx| {
+        self.read(|tx| {
             list(tx, "SELECT configuration, until FROM plans", [], |row| {
                 Ok(Plan {
                     schedule: from_json(&row.get::<_, String>(0)?)?,
@@ -232,9 +235,11 @@ impl Ledger for GuardDb {
     }
 
     async fn due(&self, now: DateTime<Utc>) -> Result<Vec<PlannedSlot>, StorageError> {
-        self.transact(move |tx| {
-            let sql =
-                format!("{PLANNED} WHERE state = 'planned' AND start_at <= ?1 ORDER BY due_at");
+        self.read(move |tx| {
+            let sql = format!(
+                "{PLANNED} INDEXED BY slots_planned
+                 WHERE state = 'planned' AND start_at <= ?1 ORDER BY due_at"
+            );
             list(tx, &sql, [millis(now)], planned)
         })
         .await
@@ -245,8 +250,8 @@ impl Ledger for GuardDb {
         schedule: &ScheduleName,
     ) -> Result<Option<DateTime<Utc>>, StorageError> {
         let name = schedule.as_str().to_owned();
-        self.transact(move |tx| {
-            let sql = "SELECT MIN(start_at) FROM slots WHERE schedule = ?1 AND state = 'planned'";
+        self.read(move |tx| {
+            let sql = "SELECT MIN(start_at) FROM slots INDEXED BY slots_planned WHERE schedule = ?1 AND state = 'planned'";
             maybe_time(tx.query_row(sql, [&name], |row| row.get(0))?)
         })
         .await
@@ -306,10 +311,10 @@ impl Ledger for GuardDb {
     }
 
     async fn open_runs(&self) -> Result<Vec<OpenRun>, StorageError> {
-        self.transact(|tx| {
+        self.read(|tx| {
             let sql = "SELECT schedule, due_at, run, configuration, origin, start_by, claimed_at,
                               keeper, keeper_started_at, start_error, verdict, ended_at, absence
-                       FROM slots WHERE run_open = 1 ORDER BY due_at";
+                       FROM slots INDEXED BY slots_open_run WHERE run_open = 1 ORDER BY due_at";
             list(tx, sql, [], open_run)
         })
         .await
@@ -321,18 +326,20 @@ impl Ledger for GuardDb {
     }
 
     async fn overdue(&self, now: DateTime<Utc>) -> Result<Vec<PlannedSlot>, StorageError> {
-        self.transact(move |tx| {
-            let sql =
-                format!("{PLANNED} WHERE state = 'planned' AND start_by < ?1 ORDER BY due_at");
+        self.read(move |tx| {
+            let sql = format!(
+                "{PLANNED} INDEXED BY slots_deadline
+                 WHERE state = 'planned' AND start_by < ?1 ORDER BY due_at"
+            );
             list(tx, &sql, [millis(now)], planned)
         })
         .await
     }
 
     async fn dropped(&self) -> Result<Vec<DroppedSlot>, StorageError> {
-        self.transact(|tx| {
-            let sql = "SELECT schedule, due_at, cause, reason, absence FROM slots
-                       WHERE state = 'dropped' ORDER BY due_at";
+        self.read(|tx| {
+            let sql = "SELECT schedule, due_at, cause, reason, absence
+                       FROM slots INDEXED BY slots_dropped WHERE state = 'dropped' ORDER BY due_at";
             list(tx, sql, [], |row| {
                 Ok(DroppedSlot {
                     slot: slot(row)?,
@@ -346,7 +353,7 @@ impl Ledger for GuardDb {
     }
 
     async fn untold_absences(&self) -> Result<Vec<Absence>, StorageError> {
-        self.transact(|tx| {
+        self.read(|tx| {
             let sql = "SELECT id, since, until, n_unobserved, n_caught_up FROM absences
                        WHERE told = 0 ORDER BY id";
             list(tx, sql, [], |row| {
@@ -364,7 +371,7 @@ impl Ledger for GuardDb {
 
     async fn last_slot(&self, schedule: &ScheduleName) -> Result<Option<LastSlot>, StorageError> {
         let name = schedule.as_str().to_owned();
-        self.transact(move |tx| {
+        self.read(move |tx| {
             tx.query_row(
                 "SELECT due_at, state, run_open, ended_at FROM slots WHERE schedule = ?1
                  ORDER BY due_at DESC LIMIT 1",
@@ -384,7 +391,7 @@ impl Ledger for GuardDb {
     }
 
     async fn pauses(&self, now: DateTime<Utc>) -> Result<Vec<Pause>, StorageError> {
-        self.transact(move |tx| {
+        self.read(move |tx| {
             let sql = "SELECT schedule, reason, until, paused_at FROM pauses
                        WHERE until IS NULL OR until > ?1";
             list(tx, sql, [millis(now)], |row| {
@@ -438,7 +445,7 @@ impl Ledger for GuardDb {
     }
 
     async fn requests(&self) -> Result<Vec<(i64, Request)>, StorageError> {
-        self.transact(|tx| {
+        self.read(|tx| {
             list(
                 tx,
                 "SELECT id, request FROM requests WHERE answer IS NULL ORDER BY id",
@@ -465,7 +472,7 @@ impl Ledger for GuardDb {
     }
 
     async fn answer_to(&self, id: i64) -> Result<Option<Answer>, StorageError> {
-        self.transact(move |tx| {
+        self.read(move |tx| {
             let text: Option<Option<String>> = tx
                 .query_row("SELECT answer FROM requests WHERE id = ?1", [id], |row| row.get(0))
                 .optional()?;
@@ -475,7 +482,7 @@ impl Ledger for GuardDb {
     }
 
     async fn last_seen(&self, who: Loop) -> Result<Option<DateTime<Utc>>, StorageError> {
-        self.transact(move |tx| {
+        self.read(move |tx| {
             let sql = "SELECT at FROM signs_of_life WHERE who = ?1";
             maybe_time(tx.query_row(sql, [who.as_str()], |row| row.get(0)).optional()?)
         })

@@ -16,26 +16,27 @@ use crate::schedule::{Schedule, Slot};
 
 /// Facts of a slot, whatever became of it.
 #[must_use]
-pub fn of_slot(schedule: &Schedule, slot: &Slot, now: DateTime<Utc>) -> Facts {
+pub fn of_slot(schedule: &Schedule, slot: &Slot) -> Facts {
     Facts {
         due_at: Some(slot.due_at),
         timezone: Some(schedule.timezone.name().to_owned()),
         time_box_seconds: Some(schedule.time_box.as_secs()),
         signal: Some(schedule.signal.clone()),
-        next_due_at: next_after(schedule, now.max(slot.due_at)).map(|next| next.due_at),
         ..Facts::default()
     }
 }
 
+/// The same with when Lookout tries again by itself. Apart, because expressions take their time, and
+/// a run is looked at twice a second.
+#[must_use]
+pub fn with_next(facts: Facts, schedule: &Schedule, now: DateTime<Utc>) -> Facts {
+    let after = facts.due_at.map_or(now, |due_at| now.max(due_at));
+    Facts { next_due_at: next_after(schedule, after).map(|next| next.due_at), ..facts }
+}
+
 /// Facts of a run so far.
 #[must_use]
-pub fn of_run(
-    schedule: &Schedule,
-    slot: &Slot,
-    run: &RunId,
-    observed: &Observed,
-    now: DateTime<Utc>,
-) -> Facts {
+pub fn of_run(schedule: &Schedule, slot: &Slot, run: &RunId, observed: &Observed) -> Facts {
     let progress = observed.progress.as_ref();
     Facts {
         run: Some(run.as_str().to_owned()),
@@ -48,7 +49,7 @@ pub fn of_run(
         counts: observed.counts.clone(),
         usd: observed.usd,
         last_activity_at: observed.moved(schedule.stall_on).map(|moment| moment.at),
-        ..of_slot(schedule, slot, now)
+        ..of_slot(schedule, slot)
     }
 }
 

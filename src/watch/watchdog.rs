@@ -178,7 +178,6 @@ impl Watchdog {
             self.answer_requests().await,
             self.watch_runs(now, &mut stepped).await,
             self.judge_dropped(now, &mut stepped).await,
-            self.tell_absences(now, &mut stepped).await,
             self.judge_overdue(now, &mut stepped).await,
             self.remind(now, &mut stepped).await,
             self.sign_of_life(now).await,
@@ -342,7 +341,7 @@ impl Watchdog {
     ) -> Result<(), StorageError> {
         let incidents = self.incidents.open_incidents().await?;
         let occasion = Occasion::Run(open.run.id.clone());
-        let mut facts = self.facts_of(open, &watched.observed, now);
+        let mut facts = facts_of(open, &watched.observed);
         let write = |facts: &Facts| {
             let patient = self.patient(open, &watched.observed, &occasion, facts, &incidents);
             let mut writes = while_running(&patient);
@@ -358,7 +357,8 @@ impl Watchdog {
         if writes.is_empty() {
             return Ok(());
         }
-        // The log is read only when somebody is told.
+        // What takes time is looked up only when somebody is told.
+        facts = facts::with_next(facts, &open.run.schedule, now);
         facts.log_tail = self.keepers.log_tail(&open.run.id, LOG_TAIL_LINES).await;
         writes = write(&facts);
         self.record(Outcome { incidents: writes, ..Outcome::default() }, now, stepped).await
@@ -383,10 +383,6 @@ impl Watchdog {
         }
     }
 
-    fn facts_of(&self, open: &OpenRun, observed: &Observed, now: DateTime<Utc>) -> Facts {
-        facts::of_run(&open.run.schedule, &open.run.slot, &open.run.id, observed, now)
-    }
-
     /// Writes the verdict of a run with all that follows from it.
     async fn conclude(
         &mut self,
@@ -407,7 +403,7 @@ impl Watchdog {
             found.push(Finding::KeeperHung);
         }
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-        let mut facts = self.facts_of(open, &observed, now);
+        let mut facts = facts::with_next(facts_of(open, &observed), &open.run.schedule, now);
         facts.verdict = Some(verdict);
         facts.detail = (verdict != Verdict::Completed).then(|| decision.reason.clone());
         facts.also.clone_from(&found);
@@ -544,6 +540,10 @@ impl Watchdog {
             }
         }
     }
+}
+
+fn facts_of(open: &OpenRun, observed: &Observed) -> Facts {
+    facts::of_run(&open.run.schedule, &open.run.slot, &open.run.id, observed)
 }
 
 fn delta(duration: Duration) -> TimeDelta {

@@ -23,27 +23,29 @@ impl Watchdog {
         now: DateTime<Utc>,
         stepped: &mut Stepped,
     ) -> Result<(), StorageError> {
-        let dropped = self.ledger.dropped().await?;
         // Those of an absence are told with it.
-        let judgements: Vec<Judgement> = dropped
+        let (absent, dropped): (Vec<DroppedSlot>, Vec<DroppedSlot>) = self
+            .ledger
+            .dropped()
+            .await?
             .into_iter()
-            .filter(|dropped| dropped.cause != Cause::Absent)
-            .map(|dropped| without_run(dropped, now))
-            .collect();
-        if judgements.is_empty() {
-            return Ok(());
+            .partition(|dropped| dropped.cause == Cause::Absent);
+        let judgements: Vec<Judgement> =
+            dropped.into_iter().map(|dropped| without_run(dropped, now)).collect();
+        if !judgements.is_empty() {
+            self.record(Outcome { judgements, ..Outcome::default() }, now, stepped).await?;
         }
-        self.record(Outcome { judgements, ..Outcome::default() }, now, stepped).await
+        self.tell_absences(absent, now, stepped).await
     }
 
     /// One digest for each absence, with the verdicts of its slots.
-    pub(super) async fn tell_absences(
+    async fn tell_absences(
         &mut self,
+        dropped: Vec<DroppedSlot>,
         now: DateTime<Utc>,
         stepped: &mut Stepped,
     ) -> Result<(), StorageError> {
         let absences = self.ledger.untold_absences().await?;
-        let dropped = self.ledger.dropped().await?;
         let mut told = HashSet::new();
         for absence in &absences {
             let judgements = dropped
@@ -63,7 +65,6 @@ impl Watchdog {
         // A caught-up slot that turned out to be too late: its absence is told already.
         let rest: Vec<Judgement> = dropped
             .into_iter()
-            .filter(|dropped| dropped.cause == Cause::Absent)
             .filter(|dropped| dropped.absence.is_none_or(|id| !told.contains(&id)))
             .map(|dropped| without_run(dropped, now))
             .collect();
@@ -144,7 +145,7 @@ impl Watchdog {
         let facts = Facts {
             verdict: Some(Verdict::Missed),
             detail: Some(reason.clone()),
-            ..facts::of_slot(&slot.schedule, &slot.slot, now)
+            ..facts::with_next(facts::of_slot(&slot.schedule, &slot.slot), &slot.schedule, now)
         };
         let mut patient = Patient {
             instance: &self.instance,
