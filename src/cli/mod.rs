@@ -7,6 +7,7 @@
 pub mod alert;
 pub mod check;
 mod demo;
+pub mod doctor;
 pub mod init;
 mod keeper;
 mod log;
@@ -61,6 +62,12 @@ pub enum Command {
     },
     /// Shows the whole program at work in three minutes, with nothing but this machine
     Demo(demo::DemoArguments),
+    /// Does everything answer? Asks each part for real, changes nothing, sends no message
+    Doctor {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Write a first configuration into this folder; what is there stays as it is
     Init,
     /// Holds one run; started by the daemon, not by hand
@@ -96,6 +103,10 @@ pub fn main() -> ExitCode {
             ExitCode::from(check::run(cli.config, form))
         }
         Command::Demo(arguments) => finish(on_a_runtime(demo::run(arguments))),
+        Command::Doctor { json } => {
+            let form = if json { check::Form::Json } else { check::Form::Text };
+            finish(on_a_runtime(async { Ok(doctor::run(cli.config, form).await) }))
+        }
         Command::Init => {
             let written = std::env::current_dir().map_err(anyhow::Error::from);
             finish(written.and_then(|folder| init::run(&folder)))
