@@ -18,6 +18,7 @@ mod config_examples;
 mod gemini_bodies;
 mod gemini_client;
 mod keep;
+mod keep_http;
 mod keep_output;
 mod keeping;
 mod looking_ahead;
