@@ -19,7 +19,7 @@ use super::environment::{Variables, resolve};
 use super::evidence::{CallOutcome, Event, Stream};
 use super::rules::{CREDENTIALS, FAILURE, PROVIDER};
 use super::time_box::Due;
-use super::witness::{Brought, Witness};
+use super::witness::{Brought, Witness, unwrapped};
 
 /// For TCP and TLS alone; an endpoint that takes longer is not there (design decision 10).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,6 +97,8 @@ impl Prepared {
             })?;
             if value != *written {
                 header_value.set_sensitive(true);
+                let names = |name: &String| written.contains(&format!("${{{name}}}"));
+                secrets.extend(variables.iter().filter(|(n, _)| names(n)).map(|(_, v)| v.clone()));
                 secrets.push(value);
             }
             headers.insert(header, header_value);
@@ -302,7 +304,7 @@ async fn call(prepared: &Prepared, witness: &Witness) -> Called {
     let timeout = prepared.call_timeout;
     let ended = tokio::time::timeout(timeout, exchange(prepared, witness, &mut seen)).await;
     let brought = std::mem::take(&mut seen.brought);
-    let shown = witness.say(&String::from_utf8_lossy(&seen.beginning));
+    let shown = witness.say(&unwrapped(&String::from_utf8_lossy(&seen.beginning)));
     let (outcome, detail) = match ended {
         Err(_) => {
             let got = if seen.status.is_some() { "its answer did not end" } else { "no answer" };
@@ -415,6 +417,11 @@ fn in_words(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::keep::evidence::directory::RunDirectory;
+    use crate::keep::evidence::journal::EvidenceReader;
+    use crate::keep::rules::Rules;
+    use crate::redact::Redactor;
 
     fn called(outcome: CallOutcome, kinds: &[&str]) -> Called {
         let problems = kinds.iter().map(|kind| ((*kind).to_owned(), String::new())).collect();
@@ -436,6 +443,44 @@ mod tests {
         assert_eq!(rounds.pause(&called(CallOutcome::Signal, &[]), Rhythm::Once), None);
         let idle = rounds.pause(&called(CallOutcome::Idle, &[]), repeat);
         assert_eq!(idle, Some(Duration::from_secs(30)));
+    }
+
+    #[tokio::test]
+    async fn an_outage_is_over_with_the_next_batch_and_not_with_an_idle_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = RunDirectory::at(folder.path());
+        let order = crate::keep::evidence::tests::order("run");
+        let rules = Rules::new(&order).unwrap();
+        let clock = Arc::new(SystemClock);
+        let witness =
+            Witness::new(clock, directory.clone(), Redactor::default(), &order, rules).unwrap();
+        let ordered = Ordered {
+            method: "post",
+            url: "http://127.0.0.1:1/",
+            headers: &BTreeMap::new(),
+            body: None,
+            rhythm: Rhythm::Once,
+            call_timeout: Duration::from_secs(1),
+            max_body: 1,
+        };
+        let prepared = Prepared::new(ordered, &Variables::new()).unwrap();
+        let mut rounds = Rounds { n_failed_in_a_row: 0, open: BTreeSet::new(), last: None };
+        for (n, called) in [
+            called(CallOutcome::Failed, &[PROVIDER, FAILURE]),
+            called(CallOutcome::Idle, &[]),
+            called(CallOutcome::Signal, &[]),
+            called(CallOutcome::Signal, &[]),
+        ]
+        .iter()
+        .enumerate()
+        {
+            rounds.take(called, n as u64, &prepared, &witness);
+            assert_eq!(rounds.open.is_empty(), n >= 2, "call {n}");
+        }
+        witness.finish().await;
+        let (entries, _) = EvidenceReader::new(&directory).read_from(0).unwrap();
+        let recovered = Event::Recovered { kind: PROVIDER.to_owned() };
+        assert_eq!(entries.iter().filter(|entry| entry.event == recovered).count(), 1);
     }
 
     #[test]

@@ -144,6 +144,8 @@ pub(super) async fn run(
     let (mut job, readers, stop_reading) = match started {
         Ok(started) => started,
         Err(error) => {
+            // It may have failed after the process was there, and nobody would hold it.
+            signal_all(&tree(&order.run), rustix::process::Signal::KILL);
             let error =
                 witness.say(&format!("`{}` could not be started: {error}", prepared.program));
             witness.record(Event::CouldNotStart { error });
@@ -222,7 +224,7 @@ impl Job<'_> {
                 due = control.next_due() => self.act(due),
                 // A child that is born while the tree is being killed must go, too.
                 () = tokio::time::sleep(LOOK_EVERY), if self.killed_at.is_some() => {
-                    signal_all(&self.tree(), rustix::process::Signal::KILL);
+                    signal_all(&tree(&self.order.run), rustix::process::Signal::KILL);
                 }
             }
         }
@@ -237,7 +239,7 @@ impl Job<'_> {
             }
             Due::Stop(reason) => {
                 self.witness.record(Event::Stopping { reason });
-                signal_all(&self.tree(), rustix::process::Signal::TERM);
+                signal_all(&tree(&self.order.run), rustix::process::Signal::TERM);
             }
             Due::Kill => self.kill(),
             Due::Nothing { .. } => {}
@@ -245,7 +247,7 @@ impl Job<'_> {
     }
 
     fn kill(&mut self) {
-        let n_processes = signal_all(&self.tree(), rustix::process::Signal::KILL);
+        let n_processes = signal_all(&tree(&self.order.run), rustix::process::Signal::KILL);
         self.killed_at = Some(self.witness.now());
         self.witness.record(Event::Killed { n_processes });
     }
@@ -265,7 +267,7 @@ impl Job<'_> {
     /// told of; else that there was something to sweep says enough.
     async fn sweep(&mut self, control: &mut Control) {
         self.reap();
-        let survivors = self.tree();
+        let survivors = tree(&self.order.run);
         if survivors.is_empty() {
             return;
         }
@@ -275,15 +277,15 @@ impl Job<'_> {
         if !control.is_stopping() {
             signal_all(&survivors, rustix::process::Signal::TERM);
         }
-        while !self.tree().is_empty() {
+        while !tree(&self.order.run).is_empty() {
             let now = self.witness.now();
             match self.killed_at {
                 Some(at) if now.saturating_sub(at) >= UNKILLABLE_AFTER => return,
                 Some(_) => {
-                    signal_all(&self.tree(), rustix::process::Signal::KILL);
+                    signal_all(&tree(&self.order.run), rustix::process::Signal::KILL);
                 }
                 None if now >= kill_at => {
-                    signal_all(&self.tree(), rustix::process::Signal::KILL);
+                    signal_all(&tree(&self.order.run), rustix::process::Signal::KILL);
                     self.killed_at = Some(now);
                 }
                 None => {}
@@ -299,17 +301,6 @@ impl Job<'_> {
         }
     }
 
-    /// Everything of this run but the keeper.
-    fn tree(&self) -> Vec<ProcessIdentity> {
-        let mut tree = descendants(rustix::process::getpid().as_raw_pid());
-        for process in processes_of_run(&self.order.run) {
-            if !tree.contains(&process) {
-                tree.push(process);
-            }
-        }
-        tree
-    }
-
     /// Waits for every child that has ended: the main process, and orphans that became ours.
     fn reap(&mut self) {
         // An error says that there are no children left.
@@ -319,6 +310,17 @@ impl Job<'_> {
             }
         }
     }
+}
+
+/// Everything of this run but the keeper.
+fn tree(run: &str) -> Vec<ProcessIdentity> {
+    let mut tree = descendants(rustix::process::getpid().as_raw_pid());
+    for process in processes_of_run(run) {
+        if !tree.contains(&process) {
+            tree.push(process);
+        }
+    }
+    tree
 }
 
 /// The signals that make sense as a request to wind down.

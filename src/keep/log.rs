@@ -17,8 +17,8 @@ use super::evidence::directory::{RunDirectory, replace_file};
 use super::needle::ControlSequences;
 
 /// A keeper must stay small whatever a schedule says: each side holds at most this, and a copy
-/// or two of it while it is being stored.
-const MOST_KEPT: u64 = 4 * 1024 * 1024;
+/// few of it while it is being redacted (32 MB is what a keeper may grow by).
+const MOST_KEPT: u64 = 2 * 1024 * 1024;
 
 /// Words longer than this are cut anyway; tokens of all providers we know are shorter.
 const LONGEST_WORD: usize = 4096;

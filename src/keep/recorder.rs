@@ -153,6 +153,7 @@ impl Writing {
             let written = self.writer.flush();
             self.note("evidence", written);
             if !self.writer.is_behind() {
+                self.store_log();
                 return Outcome::Complete;
             }
             if self.clock.boot() >= given_up_at {
@@ -191,5 +192,41 @@ impl Writing {
             }
             Ok(()) | Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::keep::evidence::Stream;
+    use crate::keep::evidence::journal::EvidenceReader;
+
+    #[test]
+    fn what_could_not_be_written_is_written_when_the_disk_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        // A directory that is not there is as unwritable as a full disk.
+        let directory = RunDirectory::at(folder.path().join("run"));
+        let log = Arc::new(Mutex::new(Log::new(100, 100)));
+        let clock = Arc::new(SystemClock);
+        let recorder =
+            Recorder::start(clock.clone(), directory.clone(), Arc::default(), Arc::clone(&log))
+                .unwrap();
+        let entry = |event| Entry { at: clock.now(), boot_ms: 1, event };
+        let events = [
+            Event::BoxEnded,
+            Event::Exited { code: Some(0), signal: None },
+            Event::Ended { bytes: 4, log_dropped_bytes: 0 },
+        ];
+        log.lock().unwrap().append(Stream::Stdout, b"one\n");
+        for event in events.clone() {
+            recorder.record(entry(event));
+        }
+        let finishing = std::thread::spawn(move || recorder.finish());
+        std::fs::create_dir(directory.path()).unwrap();
+        assert_eq!(finishing.join().unwrap(), Outcome::Complete);
+        let (entries, _) = EvidenceReader::new(&directory).read_from(0).unwrap();
+        assert_eq!(entries.into_iter().map(|entry| entry.event).collect::<Vec<_>>(), events);
+        assert_eq!(directory.read_log().unwrap().head, "one\n");
     }
 }

@@ -242,10 +242,14 @@ const UNREACHABLE: [&str; 11] = [
     "deadline exceeded",
 ];
 
-/// A status as services write it (`503 Service Unavailable`, `400 API key`, `HTTP 503`), and not
-/// the number in "450 s" or "500 images".
+/// A status as services write it (`503 Service Unavailable`, `400: bad`, `HTTP/1.1 503`,
+/// `"error": "503 overloaded"`), and not the number in "450 s" or "500 images".
 static STATUS: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r"(?:^|[\s:(\[\x22'])([45]\d\d)(?:\s+[A-Z][A-Za-z]|[:,.\x22'\])]|$)").ok()
+    Regex::new(concat!(
+        r"(?:^|[\s(\[\x22])([45]\d\d)(?:\s+[A-Z][A-Za-z]|[:,.\x22'\])])",
+        r"|(?i:error|status|code|exception|http)[\w/.]*[\x22':=\s]+([45]\d\d)\b",
+    ))
+    .ok()
 });
 
 impl Cause {
@@ -256,8 +260,8 @@ impl Cause {
         if UNREACHABLE.iter().any(|sign| lower.contains(sign)) {
             return Self { provider, status: None };
         }
-        let status =
-            STATUS.as_ref().and_then(|shape| shape.captures(text)?.get(1)?.as_str().parse().ok());
+        let found = STATUS.as_ref().and_then(|shape| shape.captures(text));
+        let status = found.and_then(|found| found.get(1).or(found.get(2))?.as_str().parse().ok());
         Self { provider, status }
     }
 }
@@ -284,7 +288,12 @@ mod tests {
             ("503 Service Unavailable", Some(503)),
             ("error: 429, slow down", Some(429)),
             ("(500)", Some(500)),
+            ("HTTP/1.1 503 overloaded", Some(503)),
+            (r#"{"error":"503 overloaded"}"#, Some(503)),
+            ("status=502", Some(502)),
+            ("status code: 404", Some(404)),
             ("took 450 s", None),
+            ("images left: 500", None),
             ("500 images left", None),
             ("v1.503.2", None),
         ] {

@@ -221,6 +221,10 @@ impl Witness {
 
     /// The stream is over.
     pub(super) fn finish_stream(&self, mut scanner: Scanner, stream: Stream) -> Brought {
+        if stream == Stream::Body {
+            // The next answer begins a line of its own in the kept output.
+            self.log.lock().unwrap_or_else(PoisonError::into_inner).append(stream, b"\n");
+        }
         let findings = scanner.finish(self.clock.boot());
         self.report(stream, findings)
     }
@@ -263,11 +267,12 @@ impl Witness {
     /// Writes the last entry and waits until all is on disk.
     pub(super) async fn finish(self) -> Outcome {
         self.tick();
-        let (bytes, log_dropped_bytes) = {
+        let log_dropped_bytes = {
             let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
             log.finish();
-            (log.n_taken(), log.n_dropped())
+            log.n_dropped()
         };
+        let bytes = self.n_bytes.load(Ordering::Relaxed);
         self.record(Event::Ended { bytes, log_dropped_bytes });
         let recorder = self.recorder;
         tokio::task::spawn_blocking(move || recorder.finish()).await.unwrap_or(Outcome::Incomplete)
@@ -300,11 +305,9 @@ impl Witness {
     fn problem(&self, matched: &Matched) -> Option<(String, String)> {
         let kind = self.rules.patterns.get(matched.pattern)?.kind.clone();
         let plain = ControlSequences::strip(&matched.excerpt);
-        let text = String::from_utf8_lossy(&plain);
-        // The old service wraps its sentence in an object of one member.
-        let text = text.trim().trim_start_matches(r#"{"message":""#).trim_end_matches(r#""}"#);
-        let cause = Cause::read(text);
-        let detail = self.say(text);
+        let text = unwrapped(String::from_utf8_lossy(&plain).trim());
+        let cause = Cause::read(&text);
+        let detail = self.say(&text);
         let n_calls = self.n_calls.load(Ordering::Relaxed);
         let provider = cause.provider.or_else(|| self.provider.clone());
         self.record(Event::Problem {
@@ -352,6 +355,17 @@ fn millis(boot: Duration) -> u64 {
     u64::try_from(boot.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The old service wraps its sentence in an object with one member; people want the sentence.
+pub(super) fn unwrapped(text: &str) -> String {
+    let wrapped = text
+        .strip_prefix(r#"{"message":""#)
+        .or_else(|| text.strip_prefix(r#"{"detail":""#))
+        .map(|rest| rest.strip_suffix(r#""}"#).unwrap_or(rest));
+    let Some(sentence) = wrapped else { return text.to_owned() };
+    // What was cut in the middle may be no JSON string; then it is shown as it is.
+    serde_json::from_str(&format!("\"{sentence}\"")).unwrap_or_else(|_| sentence.to_owned())
+}
+
 /// Control characters become spaces; a text that is too long ends with `…`.
 fn one_line(text: &str, longest: usize) -> String {
     let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -366,6 +380,13 @@ fn one_line(text: &str, longest: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sentence_is_taken_out_of_its_object() {
+        assert_eq!(unwrapped(r#"{"message":"key \"A\" is wrong"}"#), r#"key "A" is wrong"#);
+        assert_eq!(unwrapped(r#"{"detail":"cut in the mid \"#), r"cut in the mid \");
+        assert_eq!(unwrapped(r#"{"other":"x"}"#), r#"{"other":"x"}"#);
+    }
 
     #[test]
     fn a_detail_is_one_line_of_bounded_length() {

@@ -151,6 +151,42 @@ async fn a_job_that_is_wound_down_may_finish_what_is_in_hand() {
 }
 
 #[tokio::test]
+async fn the_old_driver_signals_last_after_ctrl_c() {
+    // As the contract has it: a bar on standard error, totals on SIGINT, the text at the very end.
+    let mut order = shell(
+        "trap 'stop=1' INT
+         while [ -z \"$stop\" ]; do printf '\\r 42%%|####      | 42/100 [00:07<00:09]' >&2; sleep 0.1; done
+         echo 'Total images processed: 42'; echo 'Successes: 41 (97.62%)'
+         echo 'Bulk auto review process completed.'",
+    );
+    order.signal = Signal::Text("Bulk auto review process completed.".into());
+    order.time_box = Duration::from_secs(1);
+    let kept = keep(&order).await;
+    let box_end = kept.position(|event| *event == Event::BoxEnded);
+    let signal = kept.position(|event| matches!(event, Event::Signal { .. }));
+    assert!(box_end < signal);
+    assert_eq!(kept.exit(), (Some(0), None));
+    assert!(!kept.has(|event| matches!(event, Event::Stopping { .. })));
+}
+
+#[tokio::test]
+async fn a_job_runs_as_another_user_or_says_why_not() {
+    let mut order = shell("id -u; id -G; echo $HOME");
+    if let Work::Command { user, .. } = &mut order.work {
+        *user = Some("nobody".into());
+    }
+    let kept = keep(&order).await;
+    if rustix::process::getuid().is_root() {
+        let log = kept.directory.read_log().unwrap().head;
+        let lines: Vec<&str> = log.lines().collect();
+        assert!(lines[0] != "0" && !lines[1].split(' ').any(|group| group == "0"), "{log}");
+        assert_eq!(kept.exit(), (Some(0), None));
+    } else {
+        assert!(kept.has(|event| matches!(event, Event::CouldNotStart { .. })));
+    }
+}
+
+#[tokio::test]
 async fn a_person_can_stop_a_run_by_request_and_by_sigterm_but_not_by_sigint() {
     for by_request in [true, false] {
         let keeper = Keeper::start(&shell("echo up; sleep 300"), &[]);

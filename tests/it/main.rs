@@ -23,6 +23,7 @@ mod guard_absence;
 mod guard_simulation;
 mod guard_slots;
 mod keep;
+mod keep_http;
 mod keep_output;
 mod keeper_processes;
 mod keeping;
