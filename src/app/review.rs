@@ -3,6 +3,7 @@
 //! It decides nothing; what can't be put together says whose business that is.
 //! Invariant: nothing is claimed here, and no call is made to the provider.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::review::batch::{Plan, Ports, Preparer};
 use crate::review::picture::admission::Preparation;
 use crate::review::prompt::Prompt;
 use crate::review::record::sqlite::{NewRecord, SqliteRecords, files_below};
+use crate::review::record::supabase::SupabaseRecords;
 use crate::review::record::{RecordError, RecordId, Records};
 use crate::review::reviewer::Reviewer;
 use crate::review::reviewer::gemini::client::{Estimate, Gemini};
@@ -23,6 +25,8 @@ use crate::review::settings::{ImageSettings, RecordKind, RecordSettings, ReviewS
 use crate::review::settle::Policy;
 use crate::review::source::Source;
 use crate::review::source::folder::FolderSource;
+use crate::review::source::http::HttpSource;
+use crate::review::source::s3::{S3Place, S3Source};
 use crate::review::tries::sqlite::{HolderSettings, SqliteTries};
 
 /// How long what is in hand may take after Ctrl-C or `--for`, when no keeper says so: the default
@@ -140,13 +144,19 @@ pub fn eyes(settings: &ReviewSettings, clock: &Arc<dyn Clock>) -> Result<Eyes, N
 /// When its settings can't be used.
 pub fn source(settings: &ReviewSettings) -> Result<Arc<dyn Source>, NoReview> {
     let max_bytes = settings.picture.max_bytes;
-    match &settings.images {
-        ImageSettings::Folder { path } => Ok(Arc::new(FolderSource::new(path.clone(), max_bytes))),
-        ImageSettings::Http { .. } | ImageSettings::S3 { .. } => Err(NoReview::Configuration(
-            "this version reads pictures from a folder only: set [images] kind = \"folder\""
-                .to_owned(),
-        )),
-    }
+    let wrong = |error: &dyn Display| NoReview::Configuration(error.to_string());
+    Ok(match &settings.images {
+        ImageSettings::Folder { path } => Arc::new(FolderSource::new(path.clone(), max_bytes)),
+        ImageSettings::Http { url, allowed_hosts } => {
+            Arc::new(HttpSource::new(url, allowed_hosts, max_bytes).map_err(|e| wrong(&e))?)
+        }
+        ImageSettings::S3 { bucket, region, endpoint, key, path_style, credentials } => {
+            let endpoint = endpoint.as_deref();
+            let place = S3Place { bucket, region, endpoint, path_style: *path_style };
+            let source = S3Source::new(&place, key, credentials.as_ref(), max_bytes);
+            Arc::new(source.map_err(|e| wrong(&e))?)
+        }
+    })
 }
 
 /// Opens the records; with embedded ones, lists the files that may be new. Writes no row.
@@ -164,9 +174,10 @@ pub async fn rows(settings: &ReviewSettings) -> Result<Rows, NoReview> {
             let records = SqliteRecords::open(path, table, columns)?;
             Ok(Rows { records: Arc::new(records.clone()), embedded: Some(records), files })
         }
-        RecordKind::Supabase { .. } => Err(NoReview::Configuration(
-            "this version keeps records in SQLite only: set [records] kind = \"sqlite\"".to_owned(),
-        )),
+        RecordKind::Supabase { url, key } => {
+            let records = SupabaseRecords::new(url, key, table, columns)?;
+            Ok(Rows { records: Arc::new(records), embedded: None, files: Vec::new() })
+        }
     }
 }
 

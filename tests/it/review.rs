@@ -5,4 +5,5 @@ mod binary;
 mod crash;
 mod faults;
 mod flow;
+mod unreadable;
 mod world;
