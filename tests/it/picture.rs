@@ -149,6 +149,15 @@ fn sixteen_bits_become_eight() {
 }
 
 #[test]
+fn an_interlaced_png_is_read_in_full() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/picture");
+    let read = |name: &str| Bytes::from(std::fs::read(corpus.join(name)).unwrap());
+    let plain = looks(&prepared(&read("rgb.png")).unwrap());
+    let interlaced = looks(&prepared(&read("interlaced.png")).unwrap());
+    assert_eq!(difference(&plain, &interlaced), 0.0);
+}
+
+#[test]
 fn a_png_named_jpg_is_read_for_what_it_is() {
     // Names do not come into it: only the content does.
     assert_eq!(prepared(&photo("formats/palette.png")).unwrap().mime_type, "image/jpeg");

@@ -6,10 +6,11 @@
 //! the whole budget: it goes alone.
 
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::review::picture::header::Format;
 use crate::review::picture::{PictureError, cost, prepare_probed, probe};
@@ -19,26 +20,38 @@ use crate::review::settings::PictureSettings;
 /// Memory is counted in these; small enough for thumbnails, and 2^32 of them are 256 TiB.
 const UNIT: u64 = 64 * 1024;
 
+type Job = Box<dyn FnOnce() + Send>;
+
 /// Prepares pictures from async code, within the memory budget.
 #[derive(Clone, Debug)]
 pub struct Preparation {
     settings: Arc<PictureSettings>,
     memory: Arc<Semaphore>,
     units: u32,
-    workers: Arc<Semaphore>,
+    /// To the workers; they end with the last copy of this.
+    jobs: Sender<Job>,
 }
 
 impl Preparation {
-    /// One worker a processor.
+    /// One worker a processor. They are threads of their own rather than the runtime's: those come
+    /// and go, and the allocator keeps tens of megabytes for each that has once held a picture.
     #[must_use]
     pub fn new(settings: PictureSettings) -> Self {
         let units = u32::try_from((settings.memory / UNIT).max(1)).unwrap_or(u32::MAX);
+        let (jobs, queue) = channel();
+        let queue = Arc::new(Mutex::new(queue));
         let n_workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        for number in 1..=n_workers {
+            let queue = Arc::clone(&queue);
+            let builder = std::thread::Builder::new().name(format!("picture-{number}"));
+            // Without any worker the queue closes, and the runtime's threads do the work.
+            let _ = builder.spawn(move || work(&queue));
+        }
         Self {
             settings: Arc::new(settings),
             memory: Arc::new(Semaphore::new(units as usize)),
             units,
-            workers: Arc::new(Semaphore::new(n_workers)),
+            jobs,
         }
     }
 
@@ -52,22 +65,39 @@ impl Preparation {
         let probing = tokio::task::spawn_blocking(move || probe(&probed, &settings));
         let header =
             probing.await.unwrap_or(Err(PictureError::Crashed { format: Format::Jpeg }))?;
+        // The semaphore is never closed; without a permit the picture is prepared all the same.
         let room = self.room(cost(&header, &self.settings)).await;
-        // Neither semaphore is ever closed; without a permit the picture is prepared all the same.
-        let worker = Arc::clone(&self.workers).acquire_owned().await.ok();
         let settings = Arc::clone(&self.settings);
         let format = header.format;
-        let work = tokio::task::spawn_blocking(move || {
+        let (done, outcome) = oneshot::channel();
+        let job: Job = Box::new(move || {
             // Held to the end of the work, also when nobody waits for it any more.
-            let _held = (room, worker);
-            prepare_probed(&bytes, &header, &settings)
+            let _held = room;
+            if !done.is_closed() {
+                // Nobody waits any more: then nobody misses it.
+                let _ = done.send(prepare_probed(&bytes, &header, &settings));
+            }
         });
-        work.await.unwrap_or(Err(PictureError::Crashed { format }))
+        if let Err(unsent) = self.jobs.send(job) {
+            tokio::task::spawn_blocking(unsent.0);
+        }
+        outcome.await.unwrap_or(Err(PictureError::Crashed { format }))
     }
 
     async fn room(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let wanted = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         Arc::clone(&self.memory).acquire_many_owned(wanted.min(self.units)).await.ok()
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>) {
+    loop {
+        // One worker waits in `recv`, the others for the lock: either way for a job.
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match next {
+            Ok(job) => job(),
+            Err(_) => return,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::review::reviewer::gemini::projects::{Ticket, Turn};
 use crate::review::reviewer::gemini::request::{self, Form, SchemaForm};
 use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Outcome};
 
-/// Attempts that may fail for the service or the network (gemini.md 3.4 c).
+/// Attempts that may fail for the service or the network: the budget of a picture, besides its time.
 const MAX_FAILURES: u32 = 5;
 /// Answers that the service lost or stopped may be asked for again so often.
 const MAX_STOPPED: u32 = 2;

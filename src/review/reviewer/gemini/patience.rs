@@ -20,7 +20,7 @@ pub struct Patience {
 }
 
 impl Default for Patience {
-    /// What Google's own clients do (1 s doubling; gemini.md 2.5), and design decision 10.
+    /// What Google's own clients do (1 s, doubling), and design decision 10 for outages.
     fn default() -> Self {
         Self {
             pause: Duration::from_secs(1),

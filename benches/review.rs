@@ -1,0 +1,178 @@
+//! How fast 500 real photographs go through the whole review, and in how much memory.
+//!
+//! `cargo bench --bench review`: makes the pictures once (crops and sizes of `tests/photos`, 0.5 to
+//! 16 megapixels, kept under `target/`), measures the processor time of preparing them alone, then
+//! runs the program itself on the folder, against the stand-in at 200 ms with 16 calls in flight.
+//! It fails if the run takes more than 1.3 times the larger of the two unavoidable times, or more
+//! than 300 MB. `-- --pictures 100` takes fewer.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a measurement may panic, and prints its result"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use image::DynamicImage;
+use image::imageops::FilterType;
+use lookout::drill::stand_in::{Behaviour, Looking, StandIn, StandInSettings};
+use lookout::review::picture::prepare;
+use lookout::review::settings::PictureSettings;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
+
+const LATENCY: Duration = Duration::from_millis(200);
+const IN_FLIGHT: f64 = 16.0;
+/// The most that the review may take of the larger unavoidable time.
+const MOST: f64 = 1.3;
+const MOST_MEGABYTES: u64 = 300;
+
+fn main() {
+    let mut arguments = std::env::args();
+    let n = arguments
+        .by_ref()
+        .find(|argument| argument == "--pictures")
+        .and_then(|_| arguments.next())
+        .map_or(500, |n| n.parse().expect("--pictures takes a number"));
+    let folder = pictures(n);
+    let preparing = prepare_alone(&folder);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(review(&folder, n, preparing));
+}
+
+fn manifest() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The folder of pictures; made once, since that takes longer than the review.
+fn pictures(n: usize) -> PathBuf {
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let folder = target.join(format!("pictures-{n}"));
+    let made = target.join(format!("pictures-{n}.made"));
+    if made.exists() {
+        return folder;
+    }
+    fs::create_dir_all(&folder).unwrap();
+    println!("making {n} pictures in {}", folder.display());
+    let mut sources: Vec<PathBuf> = fs::read_dir(manifest().join("tests/photos/large"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    sources.sort();
+    let sources: Vec<DynamicImage> =
+        sources.iter().map(|path| image::open(path).unwrap()).collect();
+    let mut random = fastrand::Rng::with_seed(500);
+    for number in 0..n {
+        let source = &sources[number % sources.len()];
+        let (width, height) = (source.width(), source.height());
+        // Half of them crops, half of them the whole view in another size.
+        let megapixels = 0.5 * 32_f64.powf(random.f64());
+        let largest = f64::from(width) * f64::from(height) / 1e6;
+        let scale = (megapixels.min(largest) / largest).sqrt();
+        let (w, h) = ((f64::from(width) * scale) as u32, (f64::from(height) * scale) as u32);
+        let picture = if number % 2 == 0 {
+            source.crop_imm(random.u32(0..=width - w), random.u32(0..=height - h), w, h)
+        } else {
+            source.resize_exact(w, h, FilterType::Triangle)
+        };
+        let rgb = picture.into_rgb8();
+        let path = folder.join(format!("{number:04}.jpg"));
+        let mut encoder = jpeg_encoder::Encoder::new_file(&path, 88).unwrap();
+        encoder.set_progressive(number % 10 == 9);
+        let (w, h) = (u16::try_from(w).unwrap(), u16::try_from(h).unwrap());
+        encoder.encode(&rgb, w, h, jpeg_encoder::ColorType::Rgb).unwrap();
+    }
+    fs::write(made, "").unwrap();
+    folder
+}
+
+/// Processor time of preparing every picture, one after another.
+fn prepare_alone(folder: &Path) -> Duration {
+    let settings = PictureSettings::default();
+    let mut n_bytes = 0;
+    let before = processor_time();
+    for entry in fs::read_dir(folder).unwrap() {
+        let bytes = Bytes::from(fs::read(entry.unwrap().path()).unwrap());
+        n_bytes += bytes.len();
+        prepare(&bytes, &settings).unwrap();
+    }
+    let took = processor_time().checked_sub(before).unwrap();
+    println!(
+        "preparing alone: {:.1} s of processor for {} MB",
+        took.as_secs_f64(),
+        n_bytes / 1_000_000
+    );
+    took
+}
+
+fn processor_time() -> Duration {
+    let at = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(at.tv_sec.try_into().unwrap(), at.tv_nsec.try_into().unwrap())
+}
+
+async fn review(folder: &Path, n: usize, preparing: Duration) {
+    let behaviour = Behaviour { looking: Looking::Bytes, ..Behaviour::slow(LATENCY) };
+    let stand_in = StandIn::start(StandInSettings { port: 0, behaviour }).await.unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    let config = scratch.path().join("lookout.toml");
+    let text = format!(
+        "[records]\nkind = \"sqlite\"\n[images]\nkind = \"folder\"\npath = {:?}\n\
+         [reviewer]\nbase_url = {:?}\nmax_in_flight = {IN_FLIGHT}\n",
+        folder.to_str().unwrap(),
+        stand_in.base_url
+    );
+    fs::write(&config, text).unwrap();
+    let started = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lookout"))
+        .arg("--config")
+        .arg(&config)
+        .arg("review")
+        .current_dir(scratch.path())
+        .env("GEMINI_API_KEY", "a-key-for-the-stand-in")
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(scratch.path().join("out")).unwrap())
+        .spawn()
+        .unwrap();
+    let mut megabytes = 0;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        megabytes = megabytes.max(high_water(child.id()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let took = started.elapsed().as_secs_f64();
+    let out = fs::read_to_string(scratch.path().join("out")).unwrap();
+    let end: Vec<&str> = out.lines().rev().take(3).collect();
+    assert!(status.success(), "{status}: {out}");
+    assert!(end.iter().any(|line| line.contains("Bulk processing completed.")), "{end:?}");
+
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let waiting = n as f64 * LATENCY.as_secs_f64() / IN_FLIGHT;
+    let least = waiting.max(preparing.as_secs_f64() / cores as f64);
+    println!(
+        "review of {n}: {took:.1} s; unavoidable {least:.1} s (waiting {waiting:.1} s, preparing on \
+         {cores} cores {:.1} s); ratio {:.2}; {megabytes} MB",
+        preparing.as_secs_f64() / cores as f64,
+        took / least
+    );
+    assert!(took <= MOST * least, "more than {MOST} times the unavoidable");
+    assert!(megabytes <= MOST_MEGABYTES, "more than {MOST_MEGABYTES} MB");
+}
+
+/// The most resident memory so far, in megabytes.
+fn high_water(pid: u32) -> u64 {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return 0 };
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+        .map_or(0, |kib| kib * 1024 / 1_000_000)
+}

@@ -1,0 +1,9 @@
+//! Any bytes as a reply of Gemini.
+
+#![no_main]
+
+#[path = "../properties.rs"]
+#[allow(dead_code, reason = "each target uses one of them")]
+mod properties;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| properties::reply(data));
