@@ -15,11 +15,8 @@ mod alert_wire;
 mod alert_world;
 mod config;
 mod config_examples;
-<<<<<<< HEAD
 mod doctor;
-=======
 mod fuzz_corpus;
->>>>>>> 42b62f2 (wip)
 mod gemini_bodies;
 mod gemini_client;
 mod guard;
