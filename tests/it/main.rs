@@ -21,6 +21,7 @@ mod keep;
 mod keep_output;
 mod keeping;
 mod looking_ahead;
+mod looking_back;
 mod past;
 mod picture;
 mod review;
