@@ -14,3 +14,4 @@ pub mod pace;
 pub mod queue;
 pub mod retry;
 pub mod route;
+pub mod told;

@@ -9,11 +9,15 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::alert::outbox::Outbox;
+use crate::alert::told::Tellings;
+use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::run::ledger::Ledger;
+use crate::storage::StorageError;
 use crate::store::GuardDb;
 use crate::watch::history::History;
 use crate::watch::incidents::Incidents;
+use crate::web::status::{self, ChannelLine, FromSigns, Sources, Status};
 
 /// The ports that show what was and take requests; clones share the database.
 #[derive(Clone)]
@@ -26,6 +30,8 @@ pub struct Reading {
     pub incidents: Arc<dyn Incidents>,
     /// Deliveries.
     pub outbox: Arc<dyn Outbox>,
+    /// Who was told what.
+    pub told: Arc<dyn Tellings>,
     /// Where runs keep their files.
     pub state_dir: PathBuf,
 }
@@ -39,8 +45,27 @@ impl Reading {
             history: Arc::new(db.clone()),
             incidents: Arc::new(db.clone()),
             outbox: Arc::new(db.clone()),
+            told: Arc::new(db.clone()),
             state_dir,
         }
+    }
+}
+
+impl Reading {
+    /// How it all is, as seen from beside the daemon.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn status(&self, config: &Config) -> Result<Status, StorageError> {
+        let sources = Sources {
+            instance: config.service.instance.clone(),
+            ledger: Arc::clone(&self.ledger),
+            history: Arc::clone(&self.history),
+            clock: Arc::new(SystemClock),
+            channels: config.channels.iter().map(ChannelLine::of).collect(),
+        };
+        let daemon = FromSigns::read(&sources, config.schedules.clone()).await?;
+        status::collect(&sources, &daemon).await
     }
 }
 

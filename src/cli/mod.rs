@@ -5,20 +5,31 @@
 //! 78 configuration.
 
 pub mod alert;
+mod ask;
+pub mod audit;
 pub mod check;
 mod demo;
 pub mod doctor;
+pub mod history;
+pub mod incident;
+pub mod incidents;
 pub mod init;
 mod keeper;
 mod log;
 pub mod next;
+pub mod pause;
+mod reading;
 pub mod review;
 mod run;
+pub mod run_stop;
+pub mod runs;
 pub mod screen;
 mod serve;
 pub mod simulate;
 pub mod stand_in;
 pub mod start;
+pub mod status;
+pub mod when;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,6 +65,8 @@ pub enum Command {
     /// Does a channel work? What was given up? Send it again
     #[command(subcommand)]
     Alert(alert::AlertCommand),
+    /// Proves that every run has its verdict and every bad one its message; exit code 1 if not
+    Audit(audit::Args),
     /// Is the configuration right? Asks nobody; exit code 78 if it is not
     Check {
         /// One JSON object instead of text
@@ -68,6 +81,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What became of the runs
+    History(history::Args),
+    /// Take an incident
+    #[command(subcommand)]
+    Incident(incident::IncidentCommand),
+    /// What is open
+    Incidents(incidents::Args),
     /// Write a first configuration into this folder; what is there stays as it is
     Init,
     /// Holds one run; started by the daemon, not by hand
@@ -80,15 +100,43 @@ pub enum Command {
     Next(next::Args),
     /// Review images now, in the foreground
     Review(review::Args),
-    /// One run now, judged and told like a scheduled one
-    Run(run::Args),
+    /// Pause a schedule: its runs are skipped, visibly and with the reason
+    Pause(pause::PauseArgs),
+    /// End a pause
+    Resume(pause::ResumeArgs),
+    /// One run now, judged and told like a scheduled one; or stop one
+    Run(RunCommand),
+    /// One run, with everything that was seen of it
+    #[command(subcommand)]
+    Runs(runs::RunsCommand),
     /// The daemon: starts runs, judges them, tells people
     Serve,
     /// Shows what the present configuration will do: runs, clock changes, overlaps
     Simulate(simulate::Args),
+    /// How it all is right now
+    Status(screen::JsonFlag),
     /// Stands in for a service, on loopback, for trying things out
     #[command(subcommand)]
     StandIn(stand_in::StandInCommand),
+}
+
+/// `lookout run SCHEDULE` and `lookout run stop ID`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct RunCommand {
+    /// Something other than a run now.
+    #[command(subcommand)]
+    pub other: Option<OtherThanRun>,
+    /// A run now.
+    #[command(flatten)]
+    pub now: Option<run::Args>,
+}
+
+/// What else can be done with a run.
+#[derive(Debug, Subcommand)]
+pub enum OtherThanRun {
+    /// Stop a run: SIGTERM to all its processes, SIGKILL to those that stay
+    Stop(run_stop::Args),
 }
 
 /// Parses the arguments and runs the command.
@@ -107,6 +155,10 @@ pub fn main() -> ExitCode {
             let form = if json { check::Form::Json } else { check::Form::Text };
             finish(on_a_runtime(async { Ok(doctor::run(cli.config, form).await) }))
         }
+        Command::Audit(args) => ExitCode::from(audit::run(cli.config, &args)),
+        Command::History(args) => ExitCode::from(history::run(cli.config, &args)),
+        Command::Incident(command) => ExitCode::from(incident::run(cli.config, &command)),
+        Command::Incidents(args) => ExitCode::from(incidents::run(cli.config, &args)),
         Command::Init => {
             let written = std::env::current_dir().map_err(anyhow::Error::from);
             finish(written.and_then(|folder| init::run(&folder)))
@@ -114,7 +166,17 @@ pub fn main() -> ExitCode {
         Command::Keeper { directory } => keeper::run(cli.config, directory),
         Command::Next(args) => ExitCode::from(next::run(cli.config, &args)),
         Command::Review(args) => ExitCode::from(review::run(cli.config, &args)),
-        Command::Run(args) => ExitCode::from(run::run(cli.config, &args)),
+        Command::Pause(args) => ExitCode::from(pause::pause(cli.config, &args)),
+        Command::Resume(args) => ExitCode::from(pause::resume(cli.config, &args)),
+        Command::Run(RunCommand { other: Some(OtherThanRun::Stop(args)), .. }) => {
+            ExitCode::from(run_stop::run(cli.config, &args))
+        }
+        Command::Run(RunCommand { now: Some(args), .. }) => {
+            ExitCode::from(run::run(cli.config, &args))
+        }
+        Command::Run(RunCommand { other: None, now: None }) => ExitCode::from(EXIT_USAGE),
+        Command::Runs(command) => ExitCode::from(runs::run(cli.config, &command)),
+        Command::Status(json) => ExitCode::from(status::run(cli.config, json)),
         Command::Serve => ExitCode::from(serve::run(cli.config)),
         Command::Simulate(args) => ExitCode::from(simulate::run(cli.config, &args)),
         Command::StandIn(command) => finish(on_a_runtime(stand_in::run(command))),

@@ -9,6 +9,7 @@ mod incidents;
 mod ledger;
 mod outbox;
 mod rows;
+mod told;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -11,9 +11,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use crate::alert::channel::{ChannelKind, ChannelSettings};
 use crate::clock::Clock;
 use crate::run::ledger::{Ledger, Loop, Pause};
-use crate::run::pulse::{Beat, Doing};
 use crate::schedule::slot::{self, in_maintenance};
 use crate::schedule::{Cadence, Schedule};
 use crate::storage::StorageError;
@@ -61,6 +61,24 @@ pub struct ChannelLine {
     pub fallback: Option<String>,
 }
 
+impl ChannelLine {
+    /// Of its settings.
+    #[must_use]
+    pub fn of(settings: &ChannelSettings) -> Self {
+        Self {
+            channel: settings.name.clone(),
+            kind: match settings.kind {
+                ChannelKind::Console => "console",
+                ChannelKind::Slack { .. } => "slack",
+                ChannelKind::Webhook { .. } => "webhook",
+                ChannelKind::Email { .. } => "email",
+            },
+            severity: settings.severity,
+            fallback: settings.fallback.clone(),
+        }
+    }
+}
+
 /// What the running daemon knows of itself.
 pub trait Daemon: Send + Sync + Debug {
     /// The schedules as they are now.
@@ -96,23 +114,6 @@ pub enum PulseState {
 }
 
 impl LoopPulse {
-    /// By a loop's last beat: dead after `within` without one, on the boot clock.
-    #[must_use]
-    pub fn of_beat(name: &str, beat: &Beat, boot: Duration, within: Duration) -> Self {
-        let (state, doing) = match (beat.since, &beat.last_error) {
-            (Some(_), _) if beat.is_stale(boot, within) => {
-                (PulseState::Dead, "has not moved for too long".to_owned())
-            }
-            (_, Some(error)) => (PulseState::Failing, error.clone()),
-            (None, None) => (PulseState::Alive, "has not begun yet".to_owned()),
-            (Some(_), None) => match beat.doing {
-                Doing::Idle => (PulseState::Alive, "waits for its next turn".to_owned()),
-                Doing::Running => (PulseState::Alive, "at work".to_owned()),
-            },
-        };
-        Self { name: name.to_owned(), last_at: beat.since, state, doing }
-    }
-
     /// Alive, and able to do its work.
     #[must_use]
     pub fn is_well(&self) -> bool {

@@ -144,7 +144,8 @@ async fn a_schedule_removed_or_renamed_while_it_runs_is_judged_under_its_old_con
     });
     world.run_for(HOUR / 2 + secs(60)).await;
     world.configure(vec![hourly("new")]);
-    world.run_for(HOUR * 2).await;
+    // Until the run of 03:00, which takes ten minutes, is over.
+    world.run_for(HOUR * 2 + secs(660)).await;
     let slots = world.slots().await;
     let verdicts: Vec<_> =
         slots.iter().map(|slot| (slot.schedule.as_str(), slot.verdict)).collect();

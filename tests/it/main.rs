@@ -29,6 +29,7 @@ mod keep_output;
 mod keeper_processes;
 mod keeping;
 mod looking_ahead;
+mod looking_back;
 mod past;
 mod picture;
 mod review;

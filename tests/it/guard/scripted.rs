@@ -4,6 +4,7 @@
 //! asked to stop, killed, and found again.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(crate) struct ScriptedKeepers {
     clock: Arc<SimClock>,
     casting: Mutex<Casting>,
     plays: Mutex<HashMap<RunId, Play>>,
+    /// Never given twice, as a pid with its start time is not.
+    next_pid: AtomicI32,
 }
 
 impl std::fmt::Debug for ScriptedKeepers {
@@ -48,7 +51,12 @@ impl std::fmt::Debug for ScriptedKeepers {
 
 impl ScriptedKeepers {
     pub(crate) fn new(clock: Arc<SimClock>, casting: Casting) -> Self {
-        Self { clock, casting: Mutex::new(casting), plays: Mutex::default() }
+        Self {
+            clock,
+            casting: Mutex::new(casting),
+            plays: Mutex::default(),
+            next_pid: AtomicI32::new(100),
+        }
     }
 
     /// Boot time at which the next entry appears or a process ends.
@@ -118,7 +126,7 @@ impl Keepers for ScriptedKeepers {
         if let Some(error) = script.refuses {
             return Err(KeeperError::Spawn(error));
         }
-        let pid = i32::try_from(plays.len()).unwrap() + 100;
+        let pid = self.next_pid.fetch_add(1, Ordering::Relaxed);
         let identity = ProcessIdentity { pid, start_ticks: 1, boot_id: "simulated".into() };
         let keeper_started = Event::KeeperStarted { keeper: identity.clone() };
         let mut entries = vec![(Duration::ZERO, keeper_started)];

@@ -1,0 +1,31 @@
+//! `lookout incident ack ID`: somebody has taken it, no more reminders.
+
+use std::path::PathBuf;
+
+use super::screen::JsonFlag;
+use super::{ask, reading};
+use crate::run::ledger::Request;
+
+/// What to do with an incident.
+#[derive(Debug, clap::Subcommand)]
+pub enum IncidentCommand {
+    /// You have taken it: no more reminders; its end is still told
+    Ack {
+        /// Its number, as in the message or in `lookout incidents`
+        id: i64,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "the flag documents itself")]
+        json: JsonFlag,
+    },
+}
+
+/// The command.
+#[must_use]
+pub fn run(file: Option<PathBuf>, command: &IncidentCommand) -> u8 {
+    let IncidentCommand::Ack { id, json } = command;
+    reading::with(file, async |_, reading| {
+        let request = Request::Ack { incident: *id };
+        let done = format!("Incident {id} is yours: no more reminders.");
+        ask::ask(&*reading.ledger, &request, &done, *json).await
+    })
+}

@@ -1,0 +1,40 @@
+//! `lookout incidents`: what is open, or what ever was.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::screen::{self, Format, JsonFlag};
+use super::{EXIT_OK, reading, status};
+use crate::clock::{Clock, SystemClock};
+use crate::watch::history::IncidentFilter;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Also those that are over
+    #[arg(long)]
+    pub all: bool,
+    /// How many
+    #[arg(short = 'n', long = "number", default_value_t = 50, value_name = "N")]
+    pub number: u32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flag documents itself")]
+    pub json: JsonFlag,
+}
+
+/// The command.
+#[must_use]
+pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
+    reading::with(file, async |_, reading| {
+        let filter = if args.all { IncidentFilter::All } else { IncidentFilter::Open };
+        let incidents = reading.history.incidents(filter, args.number).await?;
+        let mut out = io::stdout();
+        match Format::choose(args.json) {
+            Format::Json => screen::print_json(&mut out, &incidents)?,
+            Format::Text(style) => {
+                status::print_incidents(&incidents, SystemClock.now(), style, &mut out)?;
+            }
+        }
+        Ok(EXIT_OK)
+    })
+}

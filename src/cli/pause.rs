@@ -1,0 +1,86 @@
+//! `lookout pause` and `lookout resume`: slots of a schedule are skipped, visibly and with a reason.
+
+use std::path::PathBuf;
+
+use super::screen::{self, JsonFlag};
+use super::when::When;
+use super::{ask, reading};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::run::ledger::Request;
+use crate::schedule::ScheduleName;
+
+/// Arguments of `pause`.
+#[derive(Debug, clap::Args)]
+pub struct PauseArgs {
+    /// Which schedule
+    pub schedule: String,
+    /// Why; shown with each run that is skipped
+    #[arg(long, default_value = "paused by hand", value_name = "TEXT")]
+    pub reason: String,
+    /// Until when (`2h`, a day, or an RFC 3339 time); default: until `lookout resume`
+    #[arg(long, alias = "for", value_name = "WHEN", value_parser = When::parse)]
+    pub until: Option<When>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flag documents itself")]
+    pub json: JsonFlag,
+}
+
+/// Arguments of `resume`.
+#[derive(Debug, clap::Args)]
+pub struct ResumeArgs {
+    /// Which schedule
+    pub schedule: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flag documents itself")]
+    pub json: JsonFlag,
+}
+
+/// `pause`.
+#[must_use]
+pub fn pause(file: Option<PathBuf>, args: &PauseArgs) -> u8 {
+    reading::with(file, async |config, reading| {
+        if let Some(code) = unknown(&config, &args.schedule) {
+            return Ok(code);
+        }
+        let now = SystemClock.now();
+        let until = args.until.map(|when| when.after(now));
+        if until.is_some_and(|until| until <= now) {
+            return Ok(screen::refuse("The end of the pause has passed already."));
+        }
+        let request = Request::Pause {
+            schedule: ScheduleName::new(args.schedule.clone()),
+            reason: args.reason.clone(),
+            until,
+        };
+        let until = until.map_or_else(
+            || format!("`lookout resume {}`", args.schedule),
+            |at| screen::moment(at, None, now),
+        );
+        let done =
+            format!("{} is paused until {until}. A run that goes on is left alone.", args.schedule);
+        ask::ask(&*reading.ledger, &request, &done, args.json).await
+    })
+}
+
+/// `resume`.
+#[must_use]
+pub fn resume(file: Option<PathBuf>, args: &ResumeArgs) -> u8 {
+    reading::with(file, async |config, reading| {
+        if let Some(code) = unknown(&config, &args.schedule) {
+            return Ok(code);
+        }
+        let request = Request::Resume { schedule: ScheduleName::new(args.schedule.clone()) };
+        let done = format!("{} runs again.", args.schedule);
+        ask::ask(&*reading.ledger, &request, &done, args.json).await
+    })
+}
+
+/// The exit code for a schedule that is not there.
+fn unknown(config: &Config, name: &str) -> Option<u8> {
+    let names: Vec<&str> = config.schedules.iter().map(|s| s.name.as_str()).collect();
+    (!names.contains(&name)).then(|| {
+        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        screen::refuse(&format!("There is no schedule `{name}`. Switched on: {known}."))
+    })
+}

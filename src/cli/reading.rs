@@ -1,0 +1,35 @@
+//! What the reading commands share: configuration, open ports, an end with the right exit code.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::start;
+use super::{EXIT_OK, screen};
+use crate::app::reading::{self, Reading};
+use crate::config::Config;
+
+/// Reads the configuration, opens the ports and runs the command on a runtime of its own.
+pub(super) fn with<F>(file: Option<PathBuf>, command: F) -> u8
+where
+    F: AsyncFnOnce(Config, Reading) -> anyhow::Result<u8>,
+{
+    let config = match start::configuration(file) {
+        Ok(config) => config,
+        Err(error) => return start::refused(&error),
+    };
+    let outcome = reading::open(&config).and_then(|reading| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(command(config, reading))
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => EXIT_OK,
+        Err(error) => screen::fail(&format!("lookout: {error:#}")),
+    }
+}
+
+/// A reader that went away (`| head`) is no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::BrokenPipe)
+}

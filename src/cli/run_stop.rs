@@ -1,0 +1,42 @@
+//! `lookout run stop ID`: a run is stopped as at the end of its grace: SIGTERM, then SIGKILL.
+
+use std::path::PathBuf;
+
+use super::screen::{self, JsonFlag};
+use super::{ask, reading};
+use crate::run::RunId;
+use crate::run::ledger::Request;
+use crate::watch::history::{SlotFilter, SlotState};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run's id (its beginning is enough), or a schedule's name for the run that goes on
+    pub run: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "the flag documents itself")]
+    pub json: JsonFlag,
+}
+
+/// The command.
+#[must_use]
+pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
+    reading::with(file, async |_, reading| {
+        let by_schedule = SlotFilter { schedule: Some(args.run.clone()), ..SlotFilter::default() };
+        let running = |slot: &crate::watch::history::SlotRow| slot.state == SlotState::Running;
+        let found = match reading.history.slot_of_run(&args.run).await? {
+            Some(slot) => Some(slot),
+            None => reading.history.slots(by_schedule).await?.into_iter().find(running),
+        };
+        let Some((slot, run)) = found.and_then(|slot| slot.run.clone().map(|run| (slot, run)))
+        else {
+            return Ok(screen::refuse(&format!("No run `{}` is known.", args.run)));
+        };
+        if !running(&slot) {
+            return Ok(screen::refuse(&format!("The run {run} is over already.")));
+        }
+        let request = Request::Stop { run: RunId::from_stored(run.clone()) };
+        let done = format!("The run {run} of {} is being stopped.", slot.schedule);
+        ask::ask(&*reading.ledger, &request, &done, args.json).await
+    })
+}

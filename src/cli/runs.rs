@@ -1,0 +1,270 @@
+//! `lookout runs show ID`: one run, with everything that its keeper saw.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::history::took;
+use super::screen::{self, Format, JsonFlag, Span, Style, Tone};
+use super::{EXIT_OK, reading};
+use crate::clock::{Clock, SystemClock};
+use crate::keep::evidence::directory::{LogText, RunDirectory};
+use crate::keep::evidence::journal::EvidenceReader;
+use crate::keep::evidence::{CallOutcome, Entry, Event, StopReason, Stream};
+use crate::watch::history::SlotRow;
+use crate::watch::words;
+
+/// What to do with runs.
+#[derive(Debug, clap::Subcommand)]
+pub enum RunsCommand {
+    /// One run: verdict, reason, findings, and what its keeper saw
+    Show {
+        /// Its id; the beginning is enough
+        id: String,
+        /// With its output, as far as it was kept
+        #[arg(long)]
+        log: bool,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "the flag documents itself")]
+        json: JsonFlag,
+    },
+}
+
+/// Everything about one run.
+#[derive(Debug, Serialize)]
+pub struct Shown {
+    /// The slot with its verdict.
+    #[serde(flatten)]
+    pub slot: SlotRow,
+    /// What the keeper saw.
+    pub evidence: Vec<Entry>,
+    /// Its output, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<Output>,
+}
+
+/// The kept output.
+#[derive(Debug, Serialize)]
+pub struct Output {
+    /// The beginning.
+    pub head: String,
+    /// Bytes that were not kept between the two.
+    pub dropped_bytes: u64,
+    /// The end.
+    pub tail: String,
+}
+
+/// The command.
+#[must_use]
+pub fn run(file: Option<PathBuf>, command: &RunsCommand) -> u8 {
+    let RunsCommand::Show { id, log, json } = command;
+    reading::with(file, async |_, reading| {
+        let Some(slot) = reading.history.slot_of_run(id).await? else {
+            return Ok(screen::fail(&format!(
+                "No run, or more than one, begins with `{id}`; `lookout history --json` has the ids."
+            )));
+        };
+        let run = slot.run.clone().unwrap_or_default();
+        let directory = RunDirectory::of(&reading.state_dir, &run);
+        // A run whose files were pruned still has its row.
+        let (evidence, _) = EvidenceReader::new(&directory).read_from(0).unwrap_or_default();
+        let log = log.then(|| output(directory.read_log().unwrap_or_default(), &evidence));
+        let shown = Shown { slot, evidence, log };
+        print(&shown, SystemClock.now(), Format::choose(*json), &mut io::stdout())?;
+        Ok(EXIT_OK)
+    })
+}
+
+fn output(log: LogText, evidence: &[Entry]) -> Output {
+    let dropped = evidence.iter().rev().find_map(|entry| {
+        if let Event::Ended { log_dropped_bytes, .. } = entry.event {
+            Some(log_dropped_bytes)
+        } else {
+            None
+        }
+    });
+    Output { head: log.head, dropped_bytes: dropped.unwrap_or(0), tail: log.tail }
+}
+
+/// Prints it.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print(
+    shown: &Shown,
+    now: DateTime<Utc>,
+    format: Format,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let style = match format {
+        Format::Json => return screen::print_json(out, shown),
+        Format::Text(style) => style,
+    };
+    let slot = &shown.slot;
+    let zone = Some(slot.configuration.timezone);
+    let run = slot.run.as_deref().unwrap_or("-");
+    let title = format!("Run {run} of {}", slot.schedule);
+    writeln!(out, "{}", Tone::Bold.paint(&title, style))?;
+    let mut fact = |name: &str, value: &str| match value {
+        "" => Ok(()),
+        value => writeln!(out, "  {name:<9} {}", printable(value)),
+    };
+    fact("due", &screen::moment(slot.due_at, zone, now))?;
+    let moment = |at: Option<DateTime<Utc>>| at.map(|at| screen::moment(at, zone, now));
+    fact("started", &moment(slot.started_at).unwrap_or_default())?;
+    let took = took(slot).map(|took| format!(", took {}", Span(took))).unwrap_or_default();
+    fact("ended", &moment(slot.ended_at).map(|at| format!("{at}{took}")).unwrap_or_default())?;
+    fact("ending", slot.summary.ending.as_deref().unwrap_or_default())?;
+    let verdict = slot.verdict.map(|verdict| (verdict, words::verdict(verdict)));
+    let verdict = verdict.map(|(verdict, words)| {
+        let name = verdict.as_str();
+        let text = if name == words { name.to_owned() } else { format!("{name}: {words}") };
+        Tone::of(verdict).paint(&text, style)
+    });
+    writeln!(out, "  {:<9} {}", "verdict", verdict.as_deref().unwrap_or("none yet"))?;
+    let mut fact = |name: &str, value: &str| match value {
+        "" => Ok(()),
+        value => writeln!(out, "  {name:<9} {}", printable(value)),
+    };
+    fact("why", slot.reason.as_deref().unwrap_or_default())?;
+    for finding in &slot.findings {
+        fact("finding", finding)?;
+    }
+    let counts: Vec<String> =
+        slot.summary.counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    fact("counts", &counts.join(", "))?;
+    fact("cost", &slot.summary.usd.map(|usd| format!("${usd:.4}")).unwrap_or_default())?;
+    print_timeline(&shown.evidence, style, out)?;
+    match &shown.log {
+        Some(log) => print_log(log, style, out),
+        None => Ok(()),
+    }
+}
+
+/// Control characters of stored texts must not reach the terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+        .collect()
+}
+
+fn print_timeline(evidence: &[Entry], style: Style, out: &mut impl Write) -> io::Result<()> {
+    let Some(first) = evidence.first() else {
+        return writeln!(out, "\nNothing is left of what its keeper saw.");
+    };
+    writeln!(out, "\n{}", Tone::Bold.paint("What its keeper saw (UTC)", style))?;
+    let mut n_hidden = 0_usize;
+    for (index, entry) in evidence.iter().enumerate() {
+        // Signs of activity come every second; the last one before something else says enough.
+        let is_beat =
+            |event: &Event| matches!(event, Event::Activity { .. } | Event::Progress { .. });
+        if is_beat(&entry.event) && evidence.get(index + 1).is_some_and(|next| is_beat(&next.event))
+        {
+            n_hidden += 1;
+            continue;
+        }
+        // Both on the boot clock of one boot: this is how long it took, whatever the wall clock did.
+        let after = Duration::from_millis(entry.boot_ms.saturating_sub(first.boot_ms));
+        writeln!(
+            out,
+            "  {}  {:>11}  {}",
+            entry.at.format("%H:%M:%S"),
+            format!("+{}", Span(after)),
+            printable(&describe(&entry.event))
+        )?;
+    }
+    if n_hidden > 0 {
+        writeln!(out, "  ({n_hidden} more signs of activity; --json has them)")?;
+    }
+    Ok(())
+}
+
+fn print_log(log: &Output, style: Style, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "\n{}", Tone::Bold.paint("Output", style))?;
+    if log.head.is_empty() && log.tail.is_empty() {
+        return writeln!(out, "  (none)");
+    }
+    write!(out, "{}", printable(&log.head))?;
+    if log.dropped_bytes > 0 {
+        writeln!(out, "\n[… {} bytes were not kept …]", log.dropped_bytes)?;
+    }
+    writeln!(out, "{}", printable(log.tail.trim_end()))
+}
+
+/// One event in plain words.
+fn describe(event: &Event) -> String {
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    let _ = match event {
+        Event::KeeperStarted { keeper } => write!(text, "keeper started (pid {})", keeper.pid),
+        Event::JobStarted { job, box_ends_at, .. } => {
+            let pid = job.as_ref().map(|job| format!(" (pid {})", job.pid)).unwrap_or_default();
+            write!(text, "job started{pid}, box ends {}", box_ends_at.format("%H:%M:%S"))
+        }
+        Event::CouldNotStart { error } => write!(text, "could not be started: {error}"),
+        Event::Activity { bytes } => write!(text, "{bytes} bytes of output so far"),
+        Event::Progress { done, total, unit } => match total {
+            Some(total) => write!(text, "{done} of {total} {unit}"),
+            None => write!(text, "{done} {unit}"),
+        },
+        Event::Problem { kind, provider, status, count, detail, .. } => {
+            let status = status.map(|status| format!(", HTTP {status}")).unwrap_or_default();
+            let provider = provider.as_deref().map(|who| format!(" ({who})")).unwrap_or_default();
+            write!(text, "problem {kind}{provider}{status}, {count} so far: {detail}")
+        }
+        Event::Recovered { kind } => write!(text, "recovered: {kind}"),
+        Event::Totals { counts, usd } => {
+            let mut parts: Vec<String> = counts.iter().map(|(n, c)| format!("{n} {c}")).collect();
+            parts.extend(usd.map(|usd| format!("${usd:.4}")));
+            write!(text, "totals: {}", parts.join(", "))
+        }
+        Event::Note { text: note } => write!(text, "note: {note}"),
+        Event::Signal { stream, offset } => {
+            let stream = match stream {
+                Stream::Stdout => "standard output",
+                Stream::Stderr => "standard error",
+                Stream::Body => "the answer",
+            };
+            write!(text, "signal seen in {stream}, at byte {offset}")
+        }
+        Event::Call { status, millis, outcome, detail } => {
+            let status = status.map_or_else(|| "no answer".to_owned(), |s| format!("HTTP {s}"));
+            let outcome = match outcome {
+                CallOutcome::Signal => "the signal",
+                CallOutcome::Idle => "nothing to do",
+                CallOutcome::Other => "neither signal nor idle",
+                CallOutcome::Failed => "failed",
+                CallOutcome::TimedOut => "took too long",
+            };
+            let took = Span(Duration::from_millis(*millis));
+            write!(text, "call: {status} after {took}, {outcome} {detail}")
+        }
+        Event::BoxEnded => write!(text, "box full: told to wind down"),
+        Event::Stopping { reason } => {
+            let reason = match reason {
+                StopReason::TimedOut => "box and grace are over",
+                StopReason::Stalled => "nothing moved",
+                StopReason::Asked => "it was asked for",
+            };
+            write!(text, "stopping all its processes: {reason}")
+        }
+        Event::Killed { n_processes } => {
+            write!(text, "killed {n_processes} process(es) that stayed")
+        }
+        Event::Exited { code, signal } => match (code, signal) {
+            (Some(code), _) => write!(text, "exited with code {code}"),
+            (None, Some(signal)) => write!(text, "killed by signal {signal}"),
+            (None, None) => write!(text, "over"),
+        },
+        Event::PipeHeld => write!(text, "something held its output open; not waited for"),
+        Event::Swept { n_processes } => {
+            write!(text, "ended {n_processes} process(es) that had outlived it")
+        }
+        Event::Ended { bytes, .. } => write!(text, "keeper done; {bytes} bytes of output in all"),
+    };
+    text
+}

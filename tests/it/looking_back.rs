@@ -1,0 +1,170 @@
+//! `lookout history`, `runs show` and `audit`: what was, and the proof that nothing is missing.
+
+use chrono::TimeDelta;
+use lookout::alert::outbox::{NewDelivery, Outbox, Outcome as Sending};
+use lookout::cli::audit::{self, Outcome, Report};
+use lookout::cli::screen::{Format, Style};
+use lookout::cli::{history, runs};
+use lookout::keep::evidence::{Entry, Event, Stream};
+use lookout::watch::history::{History, SlotFilter, SlotRow};
+use lookout::watch::{IncidentKind, Verdict};
+
+use crate::past::{Past, at, fault, schedule};
+
+const NOW: &str = "2026-11-22T11:48:00Z";
+const FROM: &str = "2026-11-22T05:00:00Z";
+
+async fn report(past: &Past) -> Report {
+    audit::audit(&*past.db, &*past.db, at(FROM), at(NOW), at(NOW)).await.unwrap()
+}
+
+/// Good runs at 05:00, 06:00 and 08:00; the one at 07:00 did not start, and an incident says so.
+async fn a_morning_with_a_missed_run() -> Past {
+    let past = Past::new();
+    let hourly = schedule("image-review", "0 * * * *", chrono_tz::Europe::Berlin);
+    for due in ["2026-11-22T05:00:00Z", "2026-11-22T06:00:00Z"] {
+        past.judged(&hourly, due, 44, Verdict::Completed, "", &[("succeeded", 90)]).await;
+    }
+    let missed = vec![fault("image-review", IncidentKind::RunMissed)];
+    let reason = "not started within 2 min";
+    past.not_run(&hourly, "2026-11-22T07:00:00Z", Verdict::Missed, reason, missed).await;
+    past.judged(&hourly, "2026-11-22T08:00:00Z", 40, Verdict::Completed, "", &[]).await;
+    past
+}
+
+/// Hands the first news to a channel and lets the delivery come to this.
+async fn distributed(past: &Past, came_to: Option<Sending>) {
+    let now = at("2026-11-22T07:02:01Z");
+    let news = past.db.undistributed().await.unwrap().remove(0);
+    let delivery = NewDelivery::new(&news, "team-slack", "", now);
+    let id = delivery.id.clone();
+    past.db.distribute(news.id, vec![delivery], now).await.unwrap();
+    if let Some(outcome) = came_to {
+        past.db.claim(&id, &[], now + TimeDelta::seconds(30)).await.unwrap();
+        past.db.settle(&id, &outcome, now).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_audit_is_clean_when_the_bad_run_was_told() {
+    let past = a_morning_with_a_missed_run().await;
+    distributed(&past, Some(Sending::Sent)).await;
+    let report = report(&past).await;
+    assert!(report.ok, "{:?}", report.problems);
+    assert_eq!(
+        (report.n_slots, report.verdicts["completed"], report.verdicts["missed"]),
+        (4, 3, 1)
+    );
+    assert_eq!(report.bad[0].outcome, Outcome::Delivered);
+    let mut out = Vec::new();
+    audit::print(&report, Format::Text(Style::Plain), &mut out).unwrap();
+    insta::assert_snapshot!(String::from_utf8(out).unwrap());
+}
+
+#[tokio::test]
+async fn a_message_that_was_given_up_or_that_nobody_wanted_is_accounted_for() {
+    let past = a_morning_with_a_missed_run().await;
+    let reason = "Slack refused: 404".to_owned();
+    distributed(&past, Some(Sending::Dead { reason })).await;
+    let given_up = report(&past).await;
+    assert!(given_up.ok, "{:?}", given_up.problems);
+    assert_eq!(given_up.bad[0].outcome, Outcome::DeadLettered);
+    assert!(given_up.bad[0].detail.contains("404"), "{:?}", given_up.bad[0]);
+
+    let past = a_morning_with_a_missed_run().await;
+    let news = past.db.undistributed().await.unwrap().remove(0);
+    past.db.distribute(news.id, Vec::new(), at(NOW)).await.unwrap();
+    let unwanted = report(&past).await;
+    assert!(unwanted.ok, "{:?}", unwanted.problems);
+    assert_eq!(unwanted.bad[0].outcome, Outcome::Suppressed);
+}
+
+#[tokio::test]
+async fn an_audit_fails_while_a_message_has_not_gone_out() {
+    let past = a_morning_with_a_missed_run().await;
+    let fresh = report(&past).await;
+    assert!(!fresh.ok && fresh.problems[0].what.contains("not yet handed"), "{fresh:?}");
+    distributed(&past, None).await;
+    let waiting = report(&past).await;
+    assert!(!waiting.ok && waiting.problems[0].what.contains("team-slack"), "{waiting:?}");
+}
+
+#[tokio::test]
+async fn an_audit_finds_lost_slots_missing_verdicts_and_untold_faults() {
+    let past = Past::new();
+    let hourly = schedule("image-review", "0 * * * *", chrono_tz::UTC);
+    past.judged(&hourly, "2026-11-22T05:00:00Z", 44, Verdict::Failed, "exit code 1", &[]).await;
+    past.judged(&hourly, "2026-11-22T08:00:00Z", 44, Verdict::Completed, "", &[]).await;
+    past.planned(&hourly, "2026-11-22T09:00:00Z").await;
+    past.planned(&hourly, "2026-11-22T10:00:00Z").await;
+    past.planned(&hourly, "2026-11-22T11:00:00Z").await;
+    let report = report(&past).await;
+    assert!(!report.ok);
+    let found: Vec<(String, &str)> = report
+        .problems
+        .iter()
+        .map(|missing| {
+            let what = missing.what.split(',').next().unwrap();
+            (missing.due_at.format("%H").to_string(), what)
+        })
+        .collect();
+    let expected = [
+        ("05", "failed: no incident was open when it was judged"),
+        ("06", "was never written down (unless the schedule was switched off then)"),
+        ("07", "was never written down (unless the schedule was switched off then)"),
+        ("09", "has no verdict"),
+        ("10", "has no verdict"),
+    ];
+    assert_eq!(found, expected.map(|(hour, what)| (hour.to_owned(), what)));
+    assert_eq!(report.n_open, 3, "the one at 11:00 still has its time");
+}
+
+async fn slots(past: &Past) -> Vec<SlotRow> {
+    past.db.slots(SlotFilter::default()).await.unwrap()
+}
+
+#[tokio::test]
+async fn history_shows_verdicts_with_utc_and_local_time_and_the_reason() {
+    let past = a_morning_with_a_missed_run().await;
+    let slots = slots(&past).await;
+    let mut out = Vec::new();
+    history::print(&slots, at(NOW), Format::Text(Style::Plain), &mut out).unwrap();
+    insta::assert_snapshot!(String::from_utf8(out).unwrap());
+    let mut out = Vec::new();
+    history::print(&slots, at(NOW), Format::Json, &mut out).unwrap();
+    let printed: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(printed[1]["verdict"], "missed");
+    assert_eq!(printed[1]["due_at"], "2026-11-22T07:00:00Z");
+    assert_eq!(printed[1]["findings"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_run_is_shown_with_what_its_keeper_saw_and_its_output() {
+    let past = Past::new();
+    let hourly = schedule("image-review", "0 * * * *", chrono_tz::Europe::Berlin);
+    let reason = "exit code 1, with the signal";
+    past.judged(&hourly, "2026-11-22T10:00:00Z", 2, Verdict::Failed, reason, &[]).await;
+    let entry = |seconds: u64, event: Event| Entry {
+        at: at("2026-11-22T10:00:00Z") + TimeDelta::seconds(seconds as i64),
+        boot_ms: 1_000_000 + seconds * 1000,
+        event,
+    };
+    let shown = runs::Shown {
+        slot: slots(&past).await.remove(0),
+        evidence: vec![
+            entry(0, Event::Note { text: "hello \u{1b}[31m".to_owned() }),
+            entry(1, Event::Activity { bytes: 10 }),
+            entry(2, Event::Activity { bytes: 20 }),
+            entry(119, Event::Signal { stream: Stream::Stdout, offset: 12 }),
+            entry(120, Event::Exited { code: Some(1), signal: None }),
+        ],
+        log: Some(runs::Output {
+            head: "first line\n".to_owned(),
+            dropped_bytes: 7,
+            tail: "last line\n".to_owned(),
+        }),
+    };
+    let mut out = Vec::new();
+    runs::print(&shown, at(NOW), Format::Text(Style::Plain), &mut out).unwrap();
+    insta::assert_snapshot!(String::from_utf8(out).unwrap());
+}
