@@ -5,7 +5,7 @@
 //! so that these incidents are told, resolved and shown like any other.
 //! Invariant: a broken channel is told by the other channels, never by itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ const WAITS_TOO_LONG: TimeDelta = TimeDelta::minutes(15);
 /// One fault of the way to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
+    /// Channels it is about.
+    pub channels: Vec<String>,
     /// Channels that can tell it; empty: all.
     pub notify: Vec<String>,
     /// In plain words.
@@ -59,16 +61,19 @@ pub fn faults(
             .map(|(channel, _, reason)| format!("{}: {reason}", channel.name))
             .collect();
         let fault = Fault {
+            channels: broken.iter().map(|(channel, ..)| channel.name.clone()).collect(),
             notify: others.filter(|name| !is_broken(name)).collect(),
             detail: details.join("; "),
             since: broken.iter().map(|(_, since, _)| *since).min(),
         };
         found.insert(IncidentKind::ChannelBroken, fault);
     }
-    if let Some(since) = backlog.oldest_waiting_since.filter(|at| now - *at > WAITS_TOO_LONG) {
+    // Cause before symptom: what waits for a broken channel is told as that.
+    let late = backlog.oldest_waiting_since.filter(|at| now - *at > WAITS_TOO_LONG);
+    if let Some(since) = late.filter(|_| broken.is_empty()) {
         let minutes = (now - since).num_minutes();
         let detail = format!("{} messages wait, the oldest for {minutes} minutes", backlog.waiting);
-        let fault = Fault { notify: Vec::new(), detail, since: Some(since) };
+        let fault = Fault { channels: Vec::new(), notify: Vec::new(), detail, since: Some(since) };
         found.insert(IncidentKind::OutboxDegraded, fault);
     }
     found
@@ -81,8 +86,21 @@ pub struct Conditions {
     clock: Arc<dyn Clock>,
     instance: String,
     /// What was written last; `None`: nothing yet, an earlier daemon may have left incidents.
-    written: Option<BTreeMap<IncidentKind, Vec<String>>>,
+    written: Option<Seen>,
+    /// Channels that were broken when an earlier daemon ended, and have accepted nothing since.
+    doubtful: BTreeSet<String>,
 }
+
+/// What decides whether there is something to write.
+#[derive(PartialEq, Eq)]
+struct Seen {
+    /// Who tells each fault.
+    faults: BTreeMap<IncidentKind, Vec<String>>,
+    doubtful: BTreeSet<String>,
+}
+
+/// Between names of channels in one incident.
+const AND: &str = ", ";
 
 impl Conditions {
     /// Looks at this dispatcher's channels and outbox.
@@ -93,7 +111,8 @@ impl Conditions {
         clock: Arc<dyn Clock>,
         instance: String,
     ) -> Self {
-        Self { handle, incidents, clock, instance, written: None }
+        let doubtful = BTreeSet::new();
+        Self { handle, incidents, clock, instance, written: None, doubtful }
     }
 
     /// Looks every few seconds, until it is told to stop.
@@ -117,21 +136,41 @@ impl Conditions {
     pub async fn step(&mut self) -> Result<(), StorageError> {
         let now = self.clock.now();
         let backlog = self.handle.outbox().backlog().await?;
-        let found = faults(&self.handle.channel_states(), &backlog, now);
+        let channels = self.handle.channel_states();
+        if self.written.is_none() {
+            self.doubtful = self.broken_before().await?;
+        }
+        self.doubtful.retain(|name| {
+            channels.iter().any(|it| it.name == *name && it.state != ChannelState::Working)
+        });
+        let found = faults(&channels, &backlog, now);
         // Who is broken is what counts; a reason or a number that changes is no news.
-        let seen: BTreeMap<IncidentKind, Vec<String>> =
-            found.iter().map(|(kind, fault)| (*kind, fault.notify.clone())).collect();
+        let faults = found.iter().map(|(kind, fault)| (*kind, fault.notify.clone())).collect();
+        let seen = Seen { faults, doubtful: self.doubtful.clone() };
         if self.written.as_ref() == Some(&seen) {
             return Ok(());
         }
         let incidents = [IncidentKind::ChannelBroken, IncidentKind::OutboxDegraded]
             .into_iter()
+            // That a channel has not been tried since the start does not mean that it works.
+            .filter(|kind| {
+                *kind != IncidentKind::ChannelBroken
+                    || found.contains_key(kind)
+                    || self.doubtful.is_empty()
+            })
             .map(|kind| self.write_of(kind, found.get(&kind), now))
             .collect();
         self.incidents.record(Outcome { incidents, ..Outcome::default() }, now).await?;
         self.handle.nudge();
         self.written = Some(seen);
         Ok(())
+    }
+
+    async fn broken_before(&self) -> Result<BTreeSet<String>, StorageError> {
+        let open = self.incidents.open_incidents().await?;
+        let broken = open.into_iter().filter(|it| it.incident.kind == IncidentKind::ChannelBroken);
+        let names = broken.filter_map(|it| it.facts.provider);
+        Ok(names.flat_map(|it| it.split(AND).map(str::to_owned).collect::<Vec<_>>()).collect())
     }
 
     fn write_of(
@@ -147,6 +186,7 @@ impl Conditions {
                 severity: Severity::Critical,
                 occasion: None,
                 facts: Facts {
+                    provider: Some(fault.channels.join(AND)).filter(|it| !it.is_empty()),
                     detail: Some(fault.detail.clone()),
                     since: fault.since,
                     ..Facts::default()

@@ -163,17 +163,16 @@ impl Message {
     /// `CRITICAL prod: the 05:00 run of image-review did not start (incident 142)`.
     #[must_use]
     pub fn headline(&self) -> String {
-        let incident = self
-            .about
-            .as_ref()
-            .map_or_else(String::new, |it| format!(" (incident {})", it.incident));
+        let about = self.about.as_ref().filter(|it| it.incident != 0);
+        let incident = about.map_or_else(String::new, |it| format!(" (incident {})", it.incident));
         format!("{} {}: {}{incident}", self.state, self.instance, self.what)
     }
 
     /// How to be left in peace: the command, while there is something to be reminded of.
     #[must_use]
     pub fn ack_command(&self) -> Option<String> {
-        let about = self.about.as_ref().filter(|it| it.resolved_at.is_none())?;
+        let about = self.about.as_ref();
+        let about = about.filter(|it| it.resolved_at.is_none() && it.incident != 0)?;
         Some(format!("lookout incident ack {}", about.incident))
     }
 
@@ -183,6 +182,9 @@ impl Message {
         let Some(about) = &self.about else {
             return vec![format!("Lookout on {}", self.instance)];
         };
+        if about.incident == 0 {
+            return vec![about.key.clone()];
+        }
         vec![format!("Incident {} · {} · message {}", about.incident, about.key, about.number)]
     }
 }

@@ -76,13 +76,20 @@ pub fn delivery_id(news: &News, channel: &str, recipient: &str) -> String {
     let opened = incident.opened_at.timestamp();
     let mut id =
         format!("msg_{}_{}_{opened}_{}_{channel}", incident.instance, incident.id, news.number);
-    if !recipient.is_empty() {
-        let digest = Sha256::digest(recipient.as_bytes());
-        let short: String = digest.iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    if incident.id == 0 {
+        // No row, no number: what it is about tells it from others of the same second.
         id.push('_');
-        id.push_str(&short);
+        id.push_str(&short_digest(&format!("{} {:?}", incident.key, news.change)));
+    }
+    if !recipient.is_empty() {
+        id.push('_');
+        id.push_str(&short_digest(recipient));
     }
     id.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect()
+}
+
+fn short_digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(5).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A pending delivery with all that is needed to send it.
@@ -300,5 +307,13 @@ mod tests {
         let one = delivery_id(&news, "mail", "a@example.org");
         assert_ne!(one, delivery_id(&news, "mail", "b@example.org"));
         assert!(!one.contains('@'));
+    }
+
+    #[test]
+    fn what_has_no_row_is_told_apart_by_what_it_is_about() {
+        let mut news = news(0, 1, Change::Opened);
+        let one = delivery_id(&news, "slack", "");
+        news.incident.key = "prod/other/run_missed".into();
+        assert_ne!(one, delivery_id(&news, "slack", ""));
     }
 }

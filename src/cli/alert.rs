@@ -4,15 +4,18 @@
 //! and a failure is told at once instead of being tried again.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use chrono::SecondsFormat;
 
 use super::screen::{self, Cell, Format, JsonFlag, Table, Tone};
-use super::{EXIT_FAILED, EXIT_OK};
+use super::{EXIT_FAILED, EXIT_OK, start};
 use crate::alert::channel::{self, ChannelSettings, Envelope};
 use crate::alert::message;
 use crate::alert::outbox::{DeadDelivery, Outbox, Replayed};
-use crate::clock::Clock;
+use crate::app::reading;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
 use crate::redact::Redactor;
 
 /// What to do with alerts.
@@ -32,6 +35,39 @@ pub enum AlertCommand {
         #[arg(value_name = "ID")]
         id: String,
     },
+}
+
+/// The command.
+#[must_use]
+pub fn run(file: Option<PathBuf>, command: &AlertCommand) -> u8 {
+    let config = match start::configuration(file) {
+        Ok(config) => config,
+        Err(error) => return start::refused(&error),
+    };
+    match super::on_a_runtime(obey(&config, command)) {
+        Ok(code) => code,
+        Err(error) => screen::fail(&format!("lookout: {error:#}")),
+    }
+}
+
+async fn obey(config: &Config, command: &AlertCommand) -> anyhow::Result<u8> {
+    let (clock, mut out) = (SystemClock, io::stdout());
+    match command {
+        AlertCommand::Test { channel } => {
+            let instance = &config.service.instance;
+            let redactor = config.redactor();
+            let only = channel.as_deref();
+            Ok(test(&config.channels, only, instance, &clock, &redactor, &mut out).await?)
+        }
+        AlertCommand::Dead(json) => {
+            let outbox = reading::open(config)?.outbox;
+            dead(outbox.as_ref(), Format::choose(*json), &mut out).await
+        }
+        AlertCommand::Replay { id } => {
+            let outbox = reading::open(config)?.outbox;
+            replay(outbox.as_ref(), id, &clock, &mut out).await
+        }
+    }
 }
 
 /// How one test went.

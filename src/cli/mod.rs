@@ -61,6 +61,9 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Does a channel work? What was given up? Send it again
+    #[command(subcommand)]
+    Alert(alert::AlertCommand),
     /// Proves that every run has its verdict and every bad one its message; exit code 1 if not
     Audit(audit::Args),
     /// Is the configuration right? Asks nobody; exit code 78 if it is not
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
     crate::http::install_crypto_provider();
     let cli = Cli::parse();
     match cli.command {
+        Command::Alert(command) => ExitCode::from(alert::run(cli.config, &command)),
         Command::Check { json } => {
             let form = if json { check::Form::Json } else { check::Form::Text };
             ExitCode::from(check::run(cli.config, form))

@@ -361,3 +361,57 @@ async fn nothing_waits_for_another_channel_and_the_end_delivers_what_is_due() {
     assert!(slack.headlines().last().unwrap().starts_with("RESOLVED"));
     assert!(is_marked_as_repeat(&slack.accepted(slack.n_accepted() - 1).0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_does_not_get_through_is_an_incident_that_the_others_tell() {
+    let (slack, mail) = (Script::failing(broken()), Script::accepting(vec![]));
+    let mut world = World::new(vec![channel("slack", &slack), channel("mail", &mail)]);
+    world.report_channels();
+    world.open(Severity::Critical).await;
+    world.pass(MINUTE).await;
+    world.restart();
+    world.report_channels();
+    slack.will_accept();
+    world.pass(2 * HOUR).await;
+    assert_eq!(
+        mail.headlines(),
+        [
+            "CRITICAL prod: the 05:00 run of image-review did not start (incident 1)",
+            "CRITICAL prod: messages by slack do not get through (incident 2)",
+            "RESOLVED prod: messages by all channels get through again (incident 2)",
+        ]
+    );
+    assert_eq!(slack.n_accepted(), 1, "it need not be told about itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_away_for_a_moment_is_no_incident() {
+    let (slack, mail) = (Script::failing(refused_connection()), Script::accepting(vec![]));
+    let mut world = World::new(vec![channel("slack", &slack), channel("mail", &mail)]);
+    world.report_channels();
+    world.open(Severity::Critical).await;
+    world.pass(14 * MINUTE).await;
+    assert_eq!(mail.n_accepted(), 1);
+    world.pass(2 * MINUTE).await;
+    assert!(mail.headlines()[1].contains("messages are late"), "{:?}", mail.headlines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_faults_of_the_same_second_that_nobody_could_record_are_both_told() {
+    let slack = Script::accepting(vec![]);
+    let mut world = World::new(vec![channel("slack", &slack)]);
+    for kind in [IncidentKind::RunStalled, IncidentKind::OutboxDegraded] {
+        let mut news = opened(kind);
+        news.id = 0;
+        news.incident.id = 0;
+        assert!(world.handle().tell_unrecorded(news));
+    }
+    world.pass(MINUTE).await;
+    assert_eq!(
+        slack.headlines(),
+        [
+            "WARNING prod: the 05:00 run of image-review stands still",
+            "CRITICAL prod: messages are late, or can't be written down",
+        ]
+    );
+}

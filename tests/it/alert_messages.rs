@@ -517,12 +517,15 @@ fn outbox_degraded() {
     Lookout prod: messages are late or can't be written down (incident 142)
     CRITICAL prod: messages are late, or can't be written down (incident 142)
 
-    A full disk or a state directory that can't be written is the usual cause.
+    A full disk, a state directory that can't be written, or a server that does
+    not take our messages is the usual cause.
 
     Do now
       1. See what is wrong:
            lookout status
-      2. See whether there is room:
+      2. See whether the channels take messages:
+           lookout alert test
+      3. See whether there is room:
            df -h
 
     Due: 05:00 UTC

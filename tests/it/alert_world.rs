@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use lookout::alert::channel::{Arrival, Channel, ConfiguredChannel, Envelope, SendError};
+use lookout::alert::condition::Conditions;
 use lookout::alert::dispatcher::{ChannelState, Dispatcher, Handle, Stepped};
 use lookout::alert::message::{Mark, Message};
 use lookout::alert::outbox::Outbox;
@@ -138,6 +139,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<SimClock>,
     channels: Vec<ConfiguredChannel>,
     dispatcher: Dispatcher,
+    conditions: Option<Conditions>,
 }
 
 impl World {
@@ -145,7 +147,7 @@ impl World {
         let db = GuardDb::in_memory().unwrap();
         let clock = Arc::new(SimClock::new(at("2026-11-22T05:12:00Z")));
         let dispatcher = dispatcher(&db, &clock, &channels);
-        Self { db, clock, channels, dispatcher }
+        Self { db, clock, channels, dispatcher, conditions: None }
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
@@ -160,6 +162,13 @@ impl World {
     pub(crate) fn restart_with(&mut self, channels: Vec<ConfiguredChannel>) {
         self.channels = channels;
         self.restart();
+    }
+
+    /// From now on, until a restart, there are incidents for channels that do not get through.
+    pub(crate) fn report_channels(&mut self) {
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        let incidents = Arc::new(self.db.clone());
+        self.conditions = Some(Conditions::new(self.handle(), incidents, clock, "prod".into()));
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -204,6 +213,9 @@ impl World {
     /// Steps until nothing is due; a second between messages passes.
     pub(crate) async fn settle(&mut self) {
         for _ in 0..500 {
+            if let Some(conditions) = &mut self.conditions {
+                conditions.step().await.unwrap();
+            }
             match self.dispatcher.step().await {
                 Stepped::Busy => {}
                 Stepped::Idle(wait) if wait < Duration::from_secs(1) => {

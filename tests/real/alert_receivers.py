@@ -13,10 +13,12 @@ import datetime
 import http.server
 import ipaddress
 import json
+import logging
 import pathlib
 import ssl
 import sys
 import threading
+import warnings
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from cryptography import x509
@@ -25,6 +27,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from slack_sdk.models.blocks import Block
 from standardwebhooks.webhooks import Webhook
+
+# Refused handshakes and cut connections are what is being tested.
+logging.getLogger("mail.log").setLevel(logging.CRITICAL + 1)
+warnings.simplefilter("ignore")
 
 work = pathlib.Path(sys.argv[1])
 counter = threading.Lock(), [0]

@@ -14,20 +14,23 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::memory::{Memory, Senders, Unrecorded};
+use super::memory::{Memory, Senders};
 use super::status::{ChannelState, ChannelStatus};
 use super::store_trouble::StoreTrouble;
 use super::{DRAIN, POLL};
 use crate::alert::channel::{Arrival, ConfiguredChannel, Envelope, SendError};
-use crate::alert::message::{self, Heard, Mark, Message};
-use crate::alert::outbox::{self, Claimed, Delivery, Fallback, NewDelivery, Outbox, Outcome};
+use crate::alert::message::Message;
+use crate::alert::outbox::{Claimed, Delivery, Outbox, Outcome};
 use crate::alert::pace::{Pace, Urgency};
 use crate::alert::queue::{self, Candidate};
 use crate::alert::retry::{self, Next};
 use crate::clock::Clock;
 use crate::redact::Redactor;
 use crate::storage::StorageError;
-use crate::watch::{Change, News};
+
+mod fallback;
+mod from_memory;
+mod wording;
 
 /// A claim is good for so long; an attempt takes at most 30 s, and a text-only second one as much.
 const LEASE: TimeDelta = TimeDelta::minutes(2);
@@ -225,109 +228,6 @@ impl Worker {
         });
     }
 
-    /// Too old for another attempt; everything gets at least one, however long we were away.
-    async fn give_up_expired(
-        &mut self,
-        waiting: &[Delivery],
-        now: DateTime<Utc>,
-    ) -> Result<bool, StorageError> {
-        let expired = waiting.iter().filter(|it| it.attempts > 0 && now >= it.expires_at);
-        let mut any = false;
-        for delivery in expired {
-            let last = delivery.last_error.as_deref().unwrap_or("no answer");
-            let tried = message::in_words(now - delivery.created_at);
-            let reason = format!("not delivered within {tried}: {last}");
-            self.give_up(delivery, reason, now).await?;
-            any = true;
-        }
-        Ok(any)
-    }
-
-    async fn give_up(
-        &mut self,
-        delivery: &Delivery,
-        reason: String,
-        now: DateTime<Utc>,
-    ) -> Result<(), StorageError> {
-        tracing::error!(
-            channel = self.channel.name,
-            id = delivery.id,
-            reason,
-            "a message was given up"
-        );
-        if delivery.fallback == Fallback::Open {
-            self.tell_instead(delivery, &reason, now).await?;
-        }
-        self.around.outbox.settle(&delivery.id, &Outcome::Dead { reason }, now).await
-    }
-
-    /// Tells the fallback of what this channel can't deliver now.
-    async fn ask_fallback(
-        &mut self,
-        waiting: &[Delivery],
-        now: DateTime<Utc>,
-    ) -> Result<bool, StorageError> {
-        let state = self.status.borrow().state.clone();
-        let (reason, patience) = match state {
-            ChannelState::Untried | ChannelState::Working => return Ok(false),
-            ChannelState::Trouble { reason, .. } => (reason, SILENT),
-            ChannelState::Broken { reason, .. } => (reason, Duration::ZERO),
-        };
-        let mut any = false;
-        for delivery in waiting.iter().filter(|it| it.fallback == Fallback::Open) {
-            let seen = self.seen.get(&delivery.id).map_or(Duration::ZERO, Instant::elapsed);
-            let failing = self.failing_since.map_or(Duration::ZERO, |it| it.elapsed());
-            if seen.min(failing) >= patience {
-                any |= self.tell_instead(delivery, &reason, now).await?;
-            }
-        }
-        Ok(any)
-    }
-
-    /// Returns whether there is a fallback.
-    async fn tell_instead(
-        &mut self,
-        delivery: &Delivery,
-        reason: &str,
-        now: DateTime<Utc>,
-    ) -> Result<bool, StorageError> {
-        let Some(target) = self.fallback() else {
-            return Ok(false);
-        };
-        let because = format!("{} could not deliver it: {reason}", self.channel.name);
-        let instead: Vec<NewDelivery> = target
-            .channel
-            .recipients()
-            .iter()
-            .map(|it| NewDelivery::new(&delivery.news, &target.name, it, now).because(&because))
-            .collect();
-        if let Err(error) = self.around.outbox.fall_back(&delivery.id, instead.clone()).await {
-            if self.asked.insert(delivery.id.clone()) {
-                for new in instead {
-                    let news = message::redacted(&delivery.news, &self.around.redactor);
-                    self.around.memories.give(&target.name, Unrecorded::new(news, new));
-                }
-            }
-            return Err(error);
-        }
-        tracing::warn!(
-            channel = self.channel.name,
-            instead = target.name,
-            reason,
-            "told by the fallback"
-        );
-        Ok(true)
-    }
-
-    fn fallback(&self) -> Option<ConfiguredChannel> {
-        let name = self.channel.fallback.as_deref()?;
-        self.around
-            .channels
-            .iter()
-            .find(|it| it.name == name && it.name != self.channel.name)
-            .cloned()
-    }
-
     fn may_send(&self) -> bool {
         self.hold_until.is_none_or(|until| Instant::now() >= until)
     }
@@ -405,77 +305,6 @@ impl Worker {
         settled
     }
 
-    /// A row whose end could not be written: it is settled as soon as that works. If another
-    /// attempt is due, that one is made from memory.
-    fn remember(&mut self, head: &Delivery, outcome: Outcome) {
-        match outcome {
-            Outcome::Again { wait, arrival, .. } => {
-                let news = message::redacted(&head.news, &self.around.redactor);
-                let mut unrecorded = Unrecorded::of_row(head, news);
-                unrecorded.attempts += 1;
-                unrecorded.arrival = arrival;
-                unrecorded.due = Instant::now() + wait.to_std().unwrap_or_default();
-                self.memory.push(unrecorded);
-            }
-            Outcome::Sent | Outcome::Dead { .. } | Outcome::Merged { .. } => {
-                self.memory.settle_row(&head.id, outcome);
-            }
-        }
-    }
-
-    /// Rows that could not be claimed go out from memory.
-    fn take_over(&mut self, candidate: &Candidate) {
-        let head = &candidate.head;
-        for older in &candidate.merged {
-            self.memory.settle_row(older, Outcome::Merged { into: head.id.clone() });
-        }
-        let news = message::redacted(&head.news, &self.around.redactor);
-        self.memory.push(Unrecorded::of_row(head, news));
-    }
-
-    async fn tell_from_memory(&mut self, mut unrecorded: Unrecorded) {
-        let heard = match unrecorded.news.change {
-            Change::Resolved => outbox::Heard::Before,
-            Change::Opened | Change::Raised | Change::Reminder => outbox::Heard::Nothing,
-        };
-        let message = self.compose(&unrecorded.news, heard, None, unrecorded.marks());
-        unrecorded.attempts += 1;
-        let (error, now) = match self.attempt(&message, &unrecorded.id, &unrecorded.recipient).await
-        {
-            Ok(_) => return self.memory.settle(&unrecorded, Outcome::Sent),
-            Err(failed) => failed,
-        };
-        let was_broken = matches!(self.status.borrow().state, ChannelState::Broken { .. });
-        let outcome = self.failed(&error, unrecorded.attempts, now);
-        let is_broken = matches!(self.status.borrow().state, ChannelState::Broken { .. });
-        let gave_up = matches!(outcome, Outcome::Dead { .. });
-        if (gave_up || (is_broken && !was_broken)) && unrecorded.because.is_none() {
-            self.tell_instead_from_memory(&unrecorded.news, &error, now);
-        }
-        match outcome {
-            Outcome::Again { wait, arrival, .. } => {
-                unrecorded.due = Instant::now() + wait.to_std().unwrap_or_default();
-                if arrival == Arrival::Perhaps {
-                    unrecorded.arrival = Arrival::Perhaps;
-                }
-                self.memory.push(unrecorded);
-            }
-            Outcome::Sent | Outcome::Dead { .. } | Outcome::Merged { .. } => {
-                self.memory.settle(&unrecorded, outcome);
-            }
-        }
-    }
-
-    fn tell_instead_from_memory(&self, news: &News, error: &SendError, now: DateTime<Utc>) {
-        let Some(target) = self.fallback() else { return };
-        let reason = self.around.redactor.redact(&error.to_string()).into_owned();
-        let because = format!("{} could not deliver it: {reason}", self.channel.name);
-        for recipient in target.channel.recipients() {
-            let instead = NewDelivery::new(news, &target.name, &recipient, now).because(&because);
-            self.around.memories.give(&target.name, Unrecorded::new(news.clone(), instead));
-        }
-    }
-
     /// The attempt itself; returns when it ended.
     async fn attempt(
         &mut self,
@@ -540,54 +369,5 @@ impl Worker {
             error: reason,
             arrival: error.arrival(),
         }
-    }
-
-    /// The opening, for a message that has to tell it, too.
-    async fn opening(&mut self, head: &Delivery) -> Option<News> {
-        if head.heard == outbox::Heard::Before || head.news.change == Change::Opened {
-            return None;
-        }
-        match self.around.outbox.opening_of(head.news.incident.id).await {
-            Ok(opening) => opening.map(|it| message::redacted(&it, &self.around.redactor)),
-            Err(error) => {
-                // The message is worth more than its first half.
-                self.trouble.seen(&self.channel.name, &error);
-                None
-            }
-        }
-    }
-
-    fn compose(
-        &self,
-        news: &News,
-        heard: outbox::Heard,
-        opening: Option<&News>,
-        marks: Vec<Mark>,
-    ) -> Message {
-        let news = message::redacted(news, &self.around.redactor);
-        let heard = match heard {
-            outbox::Heard::Before => Heard::Before,
-            outbox::Heard::Nothing => Heard::Nothing(opening.unwrap_or(&news)),
-        };
-        message::compose(&news, heard, marks)
-    }
-
-    fn marks(&self, head: &Delivery, held_back: usize) -> Vec<Mark> {
-        let mut marks = Vec::new();
-        if head.arrival == Arrival::Perhaps {
-            marks.push(Mark::PossibleRepeat);
-        }
-        marks.extend(head.because.clone().map(|because| Mark::InsteadOf { because }));
-        let by = self.around.clock.now() - head.created_at;
-        if by >= LATE {
-            marks.push(Mark::Late { by, because: head.last_error.clone() });
-            if !head.told_instead.is_empty() {
-                marks.push(Mark::OthersTold { channels: head.told_instead.clone() });
-            }
-        }
-        if held_back > 0 {
-            marks.push(Mark::HeldBack { n: held_back });
-        }
-        marks
     }
 }

@@ -68,6 +68,7 @@ fn band(message: &Message) -> String {
         incident = message
             .about
             .as_ref()
+            .filter(|it| it.incident != 0)
             .map_or_else(String::new, |it| format!(" &nbsp;·&nbsp; incident {}", it.incident)),
         what = escape(&words::sentence(&message.what)),
     )

@@ -76,7 +76,7 @@ fn works_again(view: &View<'_>) -> String {
         }
         IncidentKind::ImageErrors => format!("the images of {schedule} go through again"),
         IncidentKind::ChannelBroken => {
-            let channel = view.facts.provider.as_deref().unwrap_or("the channel");
+            let channel = view.facts.provider.as_deref().unwrap_or("all channels");
             format!("messages by {channel} get through again")
         }
         IncidentKind::OutboxDegraded => {

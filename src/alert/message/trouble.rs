@@ -68,7 +68,10 @@ fn message(view: &View<'_>, tone: Tone, state: String) -> Message {
 /// One subject an incident, whatever its news.
 pub(super) fn subject(view: &View<'_>, what: &str) -> String {
     let incident = view.incident;
-    format!("Lookout {}: {what} (incident {})", incident.instance, incident.id)
+    // One that could not be written down has no number.
+    let number =
+        if incident.id == 0 { String::new() } else { format!(" (incident {})", incident.id) };
+    format!("Lookout {}: {what}{number}", incident.instance)
 }
 
 /// The subject's middle for this kind; used by the resolving message, too.
@@ -343,6 +346,10 @@ fn image_errors(view: &View<'_>) -> Told {
 
 fn channel_broken(view: &View<'_>) -> Told {
     let channel = view.facts.provider.as_deref().unwrap_or("a channel");
+    // A command takes one channel; several names (`a, b`) are tested all together.
+    let one = view.facts.provider.as_deref().filter(|it| !it.contains(','));
+    let test =
+        one.map_or_else(|| "lookout alert test".into(), |it| format!("lookout alert test {it}"));
     Told {
         what: format!("messages by {channel} do not get through"),
         subject: format!("messages by {channel} do not get through"),
@@ -351,7 +358,7 @@ fn channel_broken(view: &View<'_>) -> Told {
         )],
         steps: vec![
             advice("Correct its address or password in .env or alerts/."),
-            step("See whether it works:", &format!("lookout alert test {channel}")),
+            step("See whether it works:", &test),
             step("See what was not delivered:", "lookout alert dead"),
         ],
         by_itself: Some("Lookout tries it again every 30 minutes.".to_owned()),
@@ -363,10 +370,13 @@ fn outbox_degraded(view: &View<'_>) -> Told {
         what: "messages are late, or can't be written down".to_owned(),
         subject: "messages are late or can't be written down".to_owned(),
         lead: vec![
-            "A full disk or a state directory that can't be written is the usual cause.".to_owned(),
+            "A full disk, a state directory that can't be written, or a server that does not take \
+             our messages is the usual cause."
+                .to_owned(),
         ],
         steps: vec![
             step("See what is wrong:", "lookout status"),
+            step("See whether the channels take messages:", "lookout alert test"),
             step("See whether there is room:", "df -h"),
         ],
         by_itself: view.next(),
