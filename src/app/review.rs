@@ -134,7 +134,11 @@ pub fn eyes(settings: &ReviewSettings, clock: &Arc<dyn Clock>) -> Result<Eyes, N
     })
 }
 
-fn source(settings: &ReviewSettings) -> Result<Arc<dyn Source>, NoReview> {
+/// Opens the place of the pictures; asks nobody yet.
+///
+/// # Errors
+/// When its settings can't be used.
+pub fn source(settings: &ReviewSettings) -> Result<Arc<dyn Source>, NoReview> {
     let max_bytes = settings.picture.max_bytes;
     match &settings.images {
         ImageSettings::Folder { path } => Ok(Arc::new(FolderSource::new(path.clone(), max_bytes))),

@@ -9,6 +9,7 @@ mod ask;
 pub mod audit;
 pub mod check;
 mod demo;
+pub mod doctor;
 pub mod history;
 pub mod incident;
 pub mod incidents;
@@ -81,6 +82,12 @@ pub enum Command {
     Incident(incident::IncidentCommand),
     /// What is open
     Incidents(incidents::Args),
+    /// Does everything answer? Asks each part for real, changes nothing, sends no message
+    Doctor {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Write a first configuration into this folder; what is there stays as it is
     Init,
     /// Holds one run; started by the daemon, not by hand
@@ -148,6 +155,10 @@ pub fn main() -> ExitCode {
         Command::History(args) => ExitCode::from(history::run(cli.config, &args)),
         Command::Incident(command) => ExitCode::from(incident::run(cli.config, &command)),
         Command::Incidents(args) => ExitCode::from(incidents::run(cli.config, &args)),
+        Command::Doctor { json } => {
+            let form = if json { check::Form::Json } else { check::Form::Text };
+            finish(on_a_runtime(async { Ok(doctor::run(cli.config, form).await) }))
+        }
         Command::Init => {
             let written = std::env::current_dir().map_err(anyhow::Error::from);
             finish(written.and_then(|folder| init::run(&folder)))

@@ -15,6 +15,7 @@ mod alert_wire;
 mod alert_world;
 mod config;
 mod config_examples;
+mod doctor;
 mod gemini_bodies;
 mod gemini_client;
 mod keep;

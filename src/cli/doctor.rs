@@ -1,0 +1,119 @@
+//! `lookout doctor`: does everything answer? Each part is asked for real, and nothing is changed.
+//!
+//! `machine.rs` looks at this machine, `gemini.rs`, `rows.rs` and `told.rs` ask over the network,
+//! `report.rs` prints. Invariant: nothing is written, no message is sent, no picture is reviewed;
+//! what was not asked is named and never counts as healthy; no secret is printed.
+
+mod gemini;
+mod machine;
+mod report;
+mod rows;
+mod told;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::report::{Finding, State};
+use super::check::Form;
+use super::start::{self, StartError};
+use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+
+/// A part that does not answer within this is told as one that does not answer: somebody is
+/// sitting in front of it.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Asks everything and prints; the exit code: 0, 75 if all that is wrong is that something is
+/// unavailable just now, 1 if something must be repaired, 78 if the configuration is wrong.
+#[expect(clippy::print_stdout, reason = "the command's own words")]
+pub async fn run(config: Option<PathBuf>, form: Form) -> u8 {
+    let config = match (start::configuration(config), form) {
+        (Ok(config), _) => config,
+        (Err(StartError::Configuration(problems)), Form::Json) => {
+            println!("{}", super::check::problems_object(&problems));
+            return super::EXIT_CONFIG;
+        }
+        (Err(error), Form::Text | Form::Json) => return start::refused(&error),
+    };
+    let findings = examine(&config).await;
+    let printed = match form {
+        Form::Text => report::text(&findings),
+        Form::Json => format!("{}\n", report::object(&findings)),
+    };
+    print!("{}", config.redactor().redact(&printed));
+    exit_code(&findings)
+}
+
+/// Everything that was found, in the order in which a person would repair it.
+async fn examine(config: &Config) -> Vec<Finding> {
+    let (gemini, rows, told, jobs) = tokio::join!(
+        gemini::examine(config),
+        rows::examine(config),
+        told::examine(config),
+        told::examine_jobs(config),
+    );
+    let mut findings = machine::examine(config);
+    findings.push(machine::clock(SystemClock.now(), gemini.clock_of_the_service));
+    findings.extend(rows.findings);
+    findings.extend(gemini.findings);
+    findings.extend(cost(rows.n_waiting, gemini.usd_per_picture));
+    findings.extend(told);
+    findings.extend(jobs);
+    findings.extend(config.warnings().into_iter().map(|warning| Finding {
+        part: "settings",
+        name: String::new(),
+        state: State::Warning,
+        what: warning,
+        instead: String::new(),
+    }));
+    findings
+}
+
+/// What the waiting rows will cost, as far as it can be known.
+fn cost(n_waiting: Option<u64>, usd_per_picture: Option<f64>) -> Option<Finding> {
+    let n_rows = n_waiting.filter(|n| *n > 0)?;
+    let Some(usd) = usd_per_picture else {
+        let what =
+            format!("what the {n_rows} waiting rows will cost: the model's price is unknown");
+        let instead = "put its price into [reviewer.prices]";
+        return Some(Finding::new("budget", State::NotChecked, what, instead));
+    };
+    #[expect(clippy::cast_precision_loss, reason = "an estimate of two digits")]
+    let total = n_rows as f64 * usd;
+    let what = format!("the {n_rows} waiting rows will cost about {total:.2} USD");
+    Some(Finding::good("budget", what))
+}
+
+fn exit_code(findings: &[Finding]) -> u8 {
+    match findings.iter().map(|finding| finding.state).max() {
+        Some(State::Failed) => EXIT_FAILED,
+        Some(State::Unavailable) => EXIT_TRY_LATER,
+        Some(State::Good | State::NotChecked | State::Warning) | None => EXIT_OK,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_be_repaired_counts_more_than_what_comes_back_by_itself() {
+        let found = |states: &[State]| {
+            let findings: Vec<Finding> = states
+                .iter()
+                .map(|state| Finding {
+                    part: "x",
+                    name: String::new(),
+                    state: *state,
+                    what: String::new(),
+                    instead: String::new(),
+                })
+                .collect();
+            exit_code(&findings)
+        };
+        assert_eq!(found(&[State::Good, State::NotChecked, State::Warning]), EXIT_OK);
+        assert_eq!(found(&[State::Good, State::Unavailable]), EXIT_TRY_LATER);
+        assert_eq!(found(&[State::Unavailable, State::Failed, State::Good]), EXIT_FAILED);
+    }
+}

@@ -1,0 +1,113 @@
+//! Gemini: is every key taken, is the model there, and what will the waiting rows cost?
+//!
+//! The reviewer's own check asks `GET /models/{model}`, which costs nothing; so doctor and review
+//! say the same about the same error. Invariant: a service that can't be reached is never told as
+//! one that refuses us.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use reqwest::header::DATE;
+
+use super::LIMIT;
+use super::report::{Finding, State};
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::http;
+use crate::review::prompt::Prompt;
+use crate::review::reviewer::gemini::check::{Finding as Found, KeyCheck};
+use crate::review::reviewer::gemini::client::Gemini;
+use crate::schedule::Job;
+
+/// What Gemini said, and what time it has there.
+pub(super) struct Examined {
+    pub(super) findings: Vec<Finding>,
+    pub(super) clock_of_the_service: Option<DateTime<Utc>>,
+    /// USD for one picture as a rule; `None`: unknown.
+    pub(super) usd_per_picture: Option<f64>,
+}
+
+/// Asks with every key.
+pub(super) async fn examine(config: &Config) -> Examined {
+    let alone = |finding: Finding| Examined {
+        findings: vec![finding],
+        clock_of_the_service: None,
+        usd_per_picture: None,
+    };
+    let mut settings = config.review.reviewer.clone();
+    if settings.projects.is_empty() {
+        return alone(without_key(config));
+    }
+    settings.attempt_timeout = settings.attempt_timeout.min(LIMIT);
+    let prompt = match settings.prompt_file.as_deref().map(Prompt::read) {
+        None => Prompt::built_in(),
+        Some(Ok(prompt)) => prompt,
+        Some(Err(error)) => {
+            let what = format!("the prompt can't be used: {error:#}");
+            return alone(Finding::new("reviewer", State::Failed, what, "see prompt_file"));
+        }
+    };
+    let gemini = match Gemini::new(&settings, prompt, Arc::new(SystemClock)) {
+        Ok(gemini) => gemini,
+        Err(error) => {
+            let what = format!("the HTTP client can't start: {}", http::describe(error));
+            return alone(Finding::new("reviewer", State::Failed, what, ""));
+        }
+    };
+    let (checks, clock_of_the_service) =
+        tokio::join!(gemini.check_key_and_model(), clock(&settings.base_url));
+    let mut findings: Vec<Finding> =
+        checks.into_iter().map(|check| told(check, &settings.model)).collect();
+    findings.push(Finding::new(
+        "reviewer",
+        State::NotChecked,
+        "how much quota and credit is left, and how well the model judges your pictures",
+        "lookout review --limit 5, or --compare 50 where the old service has reviewed some",
+    ));
+    Examined { findings, clock_of_the_service, usd_per_picture: gemini.estimate().usual }
+}
+
+fn without_key(config: &Config) -> Finding {
+    let is_review = |job: &Job| matches!(job, Job::Review { .. });
+    let is_needed = config.schedules.iter().any(|schedule| is_review(&schedule.job));
+    let state = if is_needed { State::Failed } else { State::NotChecked };
+    let instead = "put GEMINI_API_KEY=… (from https://aistudio.google.com/apikey) into .env";
+    Finding::new("reviewer", state, "there is no key for Gemini", instead)
+}
+
+fn told(check: KeyCheck, model: &str) -> Finding {
+    let name = format!("key {} of {}", check.key, check.project);
+    match check.finding {
+        Found::Good { display_name } => {
+            let name = display_name.map(|name| format!(" ({name})")).unwrap_or_default();
+            Finding::good("reviewer", format!("is taken, {model}{name} is there"))
+        }
+        Found::KeyRefused { says } => Finding::new(
+            "reviewer",
+            State::Failed,
+            says,
+            "keys: https://aistudio.google.com/apikey; put the new one into .env",
+        ),
+        Found::ModelRefused { says } => Finding::new(
+            "reviewer",
+            State::Failed,
+            says,
+            "see [reviewer] model, api_version and base_url",
+        ),
+        Found::Unknown { says } => Finding::new(
+            "reviewer",
+            State::Unavailable,
+            says,
+            "nothing was learned about the key; see this machine's network and HTTPS_PROXY",
+        ),
+    }
+    .of(name)
+}
+
+/// What time the service has: the `Date` of any answer at all.
+async fn clock(base_url: &str) -> Option<DateTime<Utc>> {
+    let client = http::client(LIMIT).ok()?;
+    let answer = client.head(base_url).timeout(LIMIT).send().await.ok()?;
+    let date = answer.headers().get(DATE)?.to_str().ok()?;
+    Some(DateTime::parse_from_rfc2822(date).ok()?.with_timezone(&Utc))
+}
