@@ -26,5 +26,6 @@ mod looking_back;
 mod past;
 mod picture;
 mod review;
+mod sources;
 mod stand_in;
 mod web_pages;
