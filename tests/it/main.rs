@@ -33,6 +33,7 @@ mod looking_back;
 mod past;
 mod picture;
 mod review;
+mod sources;
 mod stand_in;
 mod verdicts;
 mod web_pages;

@@ -216,12 +216,15 @@ class Servers:
         ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
         everything = [{"accessKey": keys["access"], "secretKey": keys["secret"]}]
         config = {"identities": [{"name": "lookout", "credentials": everything,
-                                  "actions": ["Admin", "Read", "Write", "List"]}]}
+                                  "actions": ["Admin", "Read", "Write", "List"]},
+                                 # A public bucket, as the old service has: no keys, no listing.
+                                 {"name": "anonymous", "actions": ["Read:public"]}]}
         (self.work / "s3.json").write_text(json.dumps(config))
         (self.work / "weed").mkdir()
         weed = pathlib.Path(sys.executable).parent / "weed"
+        self.stack.callback(remove_sockets, ports.values())
         self.start("seaweedfs", [
-            weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.work}/weed", "-s3",
+            weed, f"-logdir={self.work}", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.work}/weed", "-s3",
             f"-master.port={ports['master']}", f"-volume.port={ports['volume']}",
             f"-filer.port={ports['filer']}", f"-s3.port={ports['s3']}",
             f"-s3.config={self.work}/s3.json", "-volume.max=100", "-master.volumeSizeLimitMB=64",
@@ -234,6 +237,14 @@ class Servers:
         self.start("moto", [server, "-H", "127.0.0.1", "-p", str(port)],
                    lambda: answers(f"http://127.0.0.1:{port}/moto-api/data.json"))
         self.env["LOOKOUT_TEST_MOTO"] = f"http://127.0.0.1:{port}"
+
+
+def remove_sockets(ports):
+    """SeaweedFS puts sockets into /tmp, wherever it is told to work, and leaves them there."""
+    for port in ports:
+        for number in (port, port + 10_000):
+            for socket_file in pathlib.Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                socket_file.unlink(missing_ok=True)
 
 
 def stop(process):
