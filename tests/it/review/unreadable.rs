@@ -80,7 +80,7 @@ fn picture(value: &Value) -> Option<&str> {
             _ => fields.values().find_map(picture),
         },
         Value::Array(values) => values.iter().find_map(picture),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
 
