@@ -60,7 +60,7 @@ pub fn write(folder: &Path) -> anyhow::Result<Vec<(&'static str, Outcome)>> {
 /// Writes and says what was done.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 #[expect(clippy::print_stdout, reason = "the command line speaks to a person")]
 pub fn run(folder: &Path) -> anyhow::Result<u8> {
     for (name, outcome) in write(folder)? {
