@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use chrono_tz::Tz;
 
 use super::html::text;
@@ -119,7 +119,7 @@ fn incidents(out: &mut String, status: &Status) {
         let _ = write!(
             out,
             "<li class=\"s-{severity}\"><p class=\"what\"><span class=\"tag\">{severity}</span> \
-             <strong>{what}</strong>{whose}</p><p class=\"quiet\">#{id} · since {since}{runs}{acked}</p></li>",
+             <strong>{what}</strong>{whose}</p><p class=\"quiet\">#{id} · opened {since}{runs}{acked}</p></li>",
             severity = incident.severity.as_str(),
             what = text(words::incident(incident.kind)),
             whose = whose(incident),
@@ -178,8 +178,8 @@ fn one_schedule(out: &mut String, schedule: &ScheduleStatus, now: DateTime<Utc>)
         fact(out, "Now", &now_running(running, now));
     }
     if let Some(pause) = &schedule.paused {
-        let until = pause.until.map(|until| format!(", until {}", moment(until, zone, now)));
-        let words = format!("paused: {}{}", text(&pause.reason), until.unwrap_or_default());
+        let until = pause.until.map(|until| format!(", ends {}", moment(until, zone, now)));
+        let words = format!("{}{}", text(&pause.reason), until.unwrap_or_default());
         fact(out, "Paused", &words);
     } else if let Some(reason) = &schedule.maintenance {
         fact(out, "Maintenance", &text(reason).to_string());
@@ -237,10 +237,10 @@ fn recent(out: &mut String, status: &Status) {
         let took = status::took(slot).map(span).unwrap_or_default();
         let _ = write!(
             out,
-            "<tr><td class=\"due\">{due}<span class=\"quiet\">{local}</span></td><td>{schedule}</td>\
-             <td class=\"result\">{glyph}{result}</td><td class=\"n\">{took}</td><td>{work}</td>\
+            "<tr><td class=\"due\">{due}<span class=\"quiet\">{local}</span></td><td class=\"whose\">{schedule}</td>\
+             <td class=\"result\">{glyph}{result}</td><td class=\"n\">{took}</td><td class=\"work\">{work}</td>\
              <td class=\"why\">{why}</td></tr>",
-            due = slot.due_at.format("%-d %b %H:%M UTC"),
+            due = slot.due_at.format(clock_format(slot.due_at)),
             local = if zone == Tz::UTC {
                 relative(slot.due_at, status.at)
             } else {
@@ -345,7 +345,7 @@ fn loop_list(out: &mut String, loops: &[LoopPulse], now: Option<DateTime<Utc>>) 
 /// `in 12 min · 12:00 UTC (Sun 13:00 CET)`; safe as HTML.
 fn moment(at: DateTime<Utc>, zone: Tz, now: DateTime<Utc>) -> String {
     let is_near = (at - now).abs() < TimeDelta::hours(20);
-    let utc = at.format(if is_near { "%H:%M UTC" } else { "%-d %b %H:%M UTC" });
+    let utc = at.format(if is_near { "%H:%M UTC" } else { clock_format(at) });
     let local = if zone == Tz::UTC {
         String::new()
     } else {
@@ -356,6 +356,11 @@ fn moment(at: DateTime<Utc>, zone: Tz, now: DateTime<Utc>) -> String {
         relative(at, now),
         at.format("%Y-%m-%dT%H:%M:%SZ")
     )
+}
+
+/// Seconds only where there are any: most schedules have none.
+fn clock_format(at: DateTime<Utc>) -> &'static str {
+    if at.second() == 0 { "%-d %b %H:%M UTC" } else { "%-d %b %H:%M:%S UTC" }
 }
 
 fn relative(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
@@ -370,7 +375,8 @@ fn relative(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
 fn span(length: Duration) -> String {
     let seconds = length.as_secs();
     match seconds {
-        0..120 => format!("{seconds} s"),
+        0 => "less than 1 s".to_owned(),
+        1..120 => format!("{seconds} s"),
         120..5400 => format!("{} min", seconds / 60),
         5400..172_800 => {
             let (hours, minutes) = (seconds / 3600, seconds % 3600 / 60);
