@@ -142,6 +142,8 @@ async fn play_a_bad_week(seed: u64) {
     })
     .with_longest_step(secs(300));
     let mut stepped_back = TimeDelta::zero();
+    // Slots from before Lookout was there for the first time are nobody's.
+    world.step().await;
     while world.clock.now() < epoch() + TimeDelta::days(7) {
         match rng.u8(..12) {
             0 => world.store.set(Fuse::Before(rng.u32(..12))),
