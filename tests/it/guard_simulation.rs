@@ -1,8 +1,8 @@
 //! Long simulated times: a month of every fate, weeks of random faults, and weeks in which nothing
 //! is wrong and nobody may be woken.
 //!
-//! `LOOKOUT_SEEDS` says how many seeds are played (6 by default; `.ci/soak` plays more). A failure
-//! prints its seed. ARCHITECTURE.md, "Known gaps", names the seeds that fail.
+//! `LOOKOUT_SEEDS` says how many seeds are played (12 by default; `.ci/soak` plays more). A failure
+//! prints its seed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 #[expect(clippy::disallowed_methods, reason = "the number of seeds is the caller's choice")]
 fn n_seeds() -> u64 {
-    std::env::var("LOOKOUT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(6)
+    std::env::var("LOOKOUT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(12)
 }
 
 /// Every fate there is, with the verdict it must get.
