@@ -163,16 +163,16 @@ struct Work {
     begun: Instant,
     sha256: Option<String>,
     picture: Option<Prepared>,
-    /// How the provider stood to others when this picture was sent; `None`: not sent.
-    asked: Option<Standing>,
+    /// Whether the provider was asked about it.
+    asked: Asked,
     task: Option<AbortHandle>,
 }
 
-/// Outcomes of pictures so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Standing {
-    answered: u64,
-    faults: u64,
+/// Whether a picture was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    No,
+    Yes,
 }
 
 /// What the provider has said to a picture.
@@ -238,7 +238,6 @@ struct Batch {
     provider: Outage,
     images: Outage,
     records: Outage,
-    standing: Standing,
     /// The provider's latest words, and on whose picture.
     last_words: Vec<(RecordId, Word)>,
     /// Attempts on pictures whose faults were their own; not the provider's.
@@ -305,7 +304,6 @@ impl Batch {
             provider: Outage::new("provider_unavailable", "gemini"),
             images: Outage::new("images_unavailable", "images"),
             records: Outage::new("records_unavailable", "records"),
-            standing: Standing::default(),
             last_words: Vec::new(),
             own_attempts: 0,
             rewrites: Vec::new(),

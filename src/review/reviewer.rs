@@ -66,6 +66,8 @@ pub struct Answer {
 /// What is asked.
 #[derive(Clone, Debug)]
 pub struct Ask<'a> {
+    /// Which image it is about: however often it fails, it is one voice among others.
+    pub image: &'a str,
     /// The picture.
     pub picture: &'a Prepared,
     /// What was wrong with the answer of the try before; sent along, since the same request tends
@@ -96,6 +98,29 @@ pub struct Evidence {
     pub prompt_hash: String,
     /// How long the try took.
     pub took: Duration,
+    /// How others fared since the first attempt of this try that met a fault: whether it was the
+    /// provider's or this picture's own.
+    pub meanwhile: Meanwhile,
+}
+
+/// What other pictures met in some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meanwhile {
+    /// Attempts that the provider answered, whatever it said of the picture.
+    pub answered: u64,
+    /// Attempts that met a fault of the provider.
+    pub faults: u64,
+}
+
+impl Meanwhile {
+    /// What came after `earlier`; both are totals.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            answered: self.answered.saturating_sub(earlier.answered),
+            faults: self.faults.saturating_sub(earlier.faults),
+        }
+    }
 }
 
 /// How a try ended that brought no answer.
@@ -167,7 +192,7 @@ pub struct Outcome {
 /// same try healed count, too.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Health {
-    /// HTTP requests made.
+    /// HTTP requests that have ended.
     pub calls: u64,
     /// Of them: 5xx, overload, unreachable, timed out.
     pub faults: u64,

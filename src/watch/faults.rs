@@ -166,27 +166,31 @@ impl Fault {
         }
     }
 
+    /// Some stretch that begins with a fault and reaches to the newest one meets all conditions.
+    /// How well things went before it says nothing: a thousand good calls a minute must not hide
+    /// the outage that follows them, in which hardly any call is made.
     fn is_outage(&self, now: Duration) -> bool {
         let start = now.saturating_sub(WITHIN);
-        let first = self.samples.iter().position(|s| s.moment.boot >= start && s.weight > 0);
-        let (Some(first), Some(last)) = (first, self.samples.back()) else { return false };
-        let base = first.checked_sub(1).and_then(|i| self.samples.get(i)).copied();
-        let inside = self.samples.iter().skip(first);
-        let weight: u64 = inside.clone().map(|s| s.weight).sum();
-        let span = self
-            .samples
-            .get(first)
-            .map_or(Duration::ZERO, |first| last.moment.boot.saturating_sub(first.moment.boot));
-        let (mut faults, mut calls) = (0, 0);
-        let mut before = base;
-        for sample in inside {
+        let Some(last) = self.samples.back() else { return false };
+        let (mut weight, mut faults, mut calls) = (0, 0, 0);
+        for (i, sample) in self.samples.iter().enumerate().rev() {
+            let before = i.checked_sub(1).and_then(|i| self.samples.get(i));
+            let is_base = before.is_none() && sample.weight == 0;
+            if sample.moment.boot < start || is_base {
+                break;
+            }
             // As in `take`: a counter that went down began anew.
             let rise = |now: u64, then: u64| if now >= then { now - then } else { now };
-            faults += rise(sample.count, before.map_or(0, |b| b.count));
-            calls += rise(sample.calls, before.map_or(0, |b| b.calls));
-            before = Some(*sample);
+            let own_faults = rise(sample.count, before.map_or(0, |b| b.count));
+            weight += sample.weight;
+            faults += own_faults;
+            let over = last.moment.boot.saturating_sub(sample.moment.boot);
+            if weight >= AT_LEAST && over >= OVER && faults * 2 >= calls + own_faults {
+                return true;
+            }
+            calls += rise(sample.calls, before.map_or(0, |b| b.calls)).max(own_faults);
         }
-        weight >= AT_LEAST && span >= OVER && faults * 2 >= calls
+        false
     }
 
     /// Whether more than half of all calls failed, where that is known.
@@ -242,7 +246,7 @@ mod tests {
         assert_eq!(standing(&four, 60), Standing::Noise);
         let too_fast = [(0, 1, 2), (15, 2, 4), (30, 3, 6), (45, 4, 8), (59, 5, 10)];
         assert_eq!(standing(&too_fast, 59), Standing::Noise);
-        let too_few_of_the_calls = [(0, 1, 3), (15, 2, 5), (30, 3, 7), (45, 4, 9), (60, 5, 11)];
+        let too_few_of_the_calls = [(0, 1, 3), (15, 2, 6), (30, 3, 9), (45, 4, 12), (60, 5, 15)];
         assert_eq!(standing(&too_few_of_the_calls, 60), Standing::Noise);
     }
 
@@ -274,6 +278,18 @@ mod tests {
             (765, 7, 1007),
         ];
         assert_eq!(standing(&entries, 765), Standing::Open);
+    }
+
+    #[test]
+    fn an_outage_after_a_good_time_with_a_fault_now_and_then_is_seen() {
+        let mut entries: Vec<(u64, u64, u64)> =
+            (0..5).map(|n| (n * 100, n + 1, n * 4000)).collect();
+        assert_eq!(standing(&entries, 400), Standing::Noise);
+        // From here on nothing but faults: those under way, then one probe at a time.
+        entries.extend([(500, 20, 20_015), (530, 21, 20_016)]);
+        assert_eq!(standing(&entries, 530), Standing::Noise, "half a minute");
+        entries.push((590, 22, 20_017));
+        assert_eq!(standing(&entries, 590), Standing::Open);
     }
 
     #[test]

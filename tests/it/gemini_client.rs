@@ -133,7 +133,7 @@ fn project(name: &str, keys: &[&str]) -> Project {
     Project { name: name.into(), keys: keys.iter().map(|key| Secret::new(*key)).collect() }
 }
 
-fn settings(base_url: &str) -> ReviewerSettings {
+pub(crate) fn settings(base_url: &str) -> ReviewerSettings {
     ReviewerSettings {
         model: "gemini-3.5-flash-lite".into(),
         base_url: base_url.into(),
@@ -185,7 +185,10 @@ async fn review(gemini: &Gemini) -> Outcome {
 
 async fn review_until(gemini: &Gemini, limit: Duration, correction: Option<&str>) -> Outcome {
     let picture = picture();
-    gemini.review(Ask { picture: &picture, correction, deadline: Instant::now() + limit }).await
+    // Each is about another image.
+    let image = fastrand::u64(..).to_string();
+    let deadline = Instant::now() + limit;
+    gemini.review(Ask { image: &image, picture: &picture, correction, deadline }).await
 }
 
 fn fault(outcome: Outcome) -> Fault {

@@ -5,5 +5,7 @@ mod binary;
 mod crash;
 mod faults;
 mod flow;
+mod provider;
 mod unreadable;
+mod wire;
 mod world;

@@ -106,7 +106,7 @@ async fn look(settings: &ReviewSettings, eyes: &Eyes, bytes: Bytes, form: Form) 
         Err(reason) => return tell_failure(form, &reason, EXIT_FAILED),
     };
     let deadline = Instant::now() + settings.reviewer.try_timeout;
-    let ask = Ask { picture: &picture, correction: None, deadline };
+    let ask = Ask { image: "", picture: &picture, correction: None, deadline };
     match eyes.reviewer.review(ask).await.result {
         Ok(answer) => {
             let categories = category(&answer);

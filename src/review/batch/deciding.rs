@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::work::What;
-use super::{Batch, Claiming, Phase};
+use super::{Asked, Batch, Claiming, Phase};
 use crate::review::record::RecordId;
 use crate::review::reviewer::{Evidence, Fault};
 use crate::review::settle::{Ended, Ending, Next, Others, next};
@@ -107,7 +107,7 @@ impl Batch {
         evidence: Option<Evidence>,
     ) -> TryEnd {
         let work = self.items.get(id).and_then(|item| item.work.as_ref());
-        let was_asked = work.is_some_and(|work| work.asked.is_some());
+        let was_asked = work.is_some_and(|work| work.asked == Asked::Yes);
         let per_try = self.ports.reviewer.usd_per_try().unwrap_or(0.0);
         let cost = match &evidence {
             Some(evidence) => {

@@ -13,6 +13,7 @@ use super::{Batch, Claiming, Phase, Probe, Stage, UNKNOWN, Wish, Word};
 use crate::protocol::{Line, Problem};
 use crate::review::record::RecordId;
 use crate::review::report::{End, News, Report};
+use crate::review::reviewer::Meanwhile;
 use crate::review::settle::{Others, Stop};
 use crate::review::tries::TryOutcome;
 
@@ -197,18 +198,20 @@ impl Batch {
         }
     }
 
-    /// How the provider treats the others just now.
-    pub(super) fn others(&self, id: &RecordId, status: Option<u16>) -> Others {
+    /// How the provider has treated the others while a picture met nothing but faults.
+    pub(super) fn others(
+        &self,
+        id: &RecordId,
+        status: Option<u16>,
+        meanwhile: Meanwhile,
+    ) -> Others {
         let Some(item) = self.items.get(id) else { return Others::Unknown };
-        let before = item.work.as_ref().and_then(|work| work.asked).unwrap_or_default();
-        let answered = self.standing.answered.saturating_sub(before.answered);
-        let faults = self.standing.faults.saturating_sub(before.faults);
-        if answered > faults {
+        if meanwhile.answered > meanwhile.faults {
             return Others::Answered;
         }
         // 500 and 504 are what a picture that the service stumbles over draws; 429, 503 and silence
         // are what an outage looks like. Only with the former may it be its own alone in hand.
-        if !matches!(status, Some(500 | 504)) {
+        if !matches!(status, Some(500 | 504)) || meanwhile.faults > 0 {
             return Others::Unknown;
         }
         match self.last_words.iter().rev().find(|(other, _)| other != id) {

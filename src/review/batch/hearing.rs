@@ -291,16 +291,18 @@ impl Batch {
         let mut others = Others::Unknown;
         match &result {
             Err(Fault::Unavailable { status, .. }) => {
-                others = self.others(id, *status);
+                others = self.others(id, *status, evidence.meanwhile);
                 match others {
-                    Others::Answered => self.own_attempts += u64::from(evidence.attempts),
-                    Others::Unknown => self.standing.faults += 1,
+                    Others::Answered => {
+                        self.own_attempts += u64::from(evidence.attempts);
+                        self.provider.absolve();
+                    }
+                    Others::Unknown => {}
                 }
                 self.word(id, Word::Fault);
             }
             Ok(_)
             | Err(Fault::Unreadable { .. } | Fault::Picture { .. } | Fault::Blocked { .. }) => {
-                self.standing.answered += 1;
                 self.word(id, Word::Answer);
             }
             Err(

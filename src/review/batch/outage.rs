@@ -78,6 +78,11 @@ impl Outage {
         self.see(seen, now);
     }
 
+    /// The faults since the last success were one picture's own.
+    pub(super) fn absolve(&mut self) {
+        self.since = None;
+    }
+
     /// There has been nothing but faults for so long.
     pub(super) fn lasts(&self, now: Instant) -> Duration {
         self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
@@ -148,6 +153,18 @@ mod tests {
         // A success among faults is no outage.
         outage.see(seen(20, 17), at(71));
         assert_eq!(outage.lasts(at(72)), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn faults_that_were_one_pictures_own_are_no_outage() {
+        let start = Instant::now();
+        let mut outage = Outage::new("provider_unavailable", "gemini");
+        outage.see(seen(104, 5), start);
+        outage.see(seen(105, 6), start);
+        assert_eq!(outage.lasts_until(Duration::ZERO), Some(start));
+        outage.absolve();
+        outage.see(seen(99, 0), start);
+        assert_eq!(outage.lasts(start + Duration::from_secs(900)), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

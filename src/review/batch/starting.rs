@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::desk::Seat;
 use super::refusals::FetchNo;
 use super::work::{self, Close, Event, Undo, Want, What};
-use super::{Batch, Claiming, Item, Owner, Phase, Probe, Rewrite, Stage, Standing, Work};
+use super::{Asked, Batch, Claiming, Item, Owner, Phase, Probe, Rewrite, Stage, Work};
 use crate::review::record::{Claimed, Record, RecordId};
 use crate::review::report::End;
 use crate::review::settle::{History, TRIES, given_up};
@@ -174,7 +174,7 @@ impl Batch {
             begun: Instant::now(),
             sha256: None,
             picture: None,
-            asked: None,
+            asked: Asked::No,
             task: None,
         });
         let record = item.claimed.record.clone();
@@ -185,10 +185,7 @@ impl Batch {
         let limits = self.limits();
         let deadline = self.calls_end().unwrap_or(now + NO_DEADLINE);
         while let Some(id) = self.desk.review(&limits) {
-            let standing = self.standing;
-            let Some((picture, correction)) =
-                self.items.get_mut(&id).and_then(|item| start_review(item, standing))
-            else {
+            let Some((picture, correction)) = self.items.get_mut(&id).and_then(start_review) else {
                 // Cannot happen: only prepared pictures are queued for the reviewer.
                 self.desk.reviewed();
                 continue;
@@ -231,13 +228,10 @@ impl Batch {
     }
 }
 
-fn start_review(
-    item: &mut Item,
-    standing: Standing,
-) -> Option<(crate::review::reviewer::Prepared, Option<String>)> {
+fn start_review(item: &mut Item) -> Option<(crate::review::reviewer::Prepared, Option<String>)> {
     item.stage = Stage::Reviewing;
     let work = item.work.as_mut()?;
-    work.asked = Some(standing);
+    work.asked = Asked::Yes;
     Some((work.picture.take()?, item.correction.clone()))
 }
 

@@ -246,7 +246,8 @@ pub(super) async fn review(
     correction: Option<String>,
     deadline: Instant,
 ) -> Event {
-    let ask = Ask { picture: &picture, correction: correction.as_deref(), deadline };
+    let correction = correction.as_deref();
+    let ask = Ask { image: &id.0, picture: &picture, correction, deadline };
     let outcome = ports.reviewer.review(ask).await;
     Event::Reviewed { id, outcome }
 }

@@ -1,13 +1,23 @@
 //! What goes wrong outside: the provider, one picture, the bucket.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use lookout::review::report::{End, Exit};
 use lookout::review::reviewer::Fault;
 use lookout::review::source::SourceError;
 
-use super::world::{World, answer, names, unavailable};
+use super::world::{Bucket, World, answer, names, unavailable};
+
+/// A bucket that serves so many pictures and then none.
+pub(super) fn refuses_after(n: u32) -> Arc<Bucket> {
+    let n_asked = AtomicU32::new(0);
+    Arc::new(move |_, _| match n_asked.fetch_add(1, Ordering::Relaxed) {
+        before if before < n => Ok(()),
+        _ => Err(SourceError::Refused("403: access denied".into())),
+    })
+}
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_uses_up_no_try_and_ends_with_try_later() {
@@ -141,9 +151,7 @@ async fn a_missing_picture_is_an_error_with_three_reasons_while_others_are_there
 #[tokio::test(start_paused = true)]
 async fn a_bucket_that_turns_to_403_in_the_middle_costs_no_row_anything() {
     let mut world = World::with(names(300)).await;
-    world.bucket = Arc::new(|name, _| {
-        if name < "p0100" { Ok(()) } else { Err(SourceError::Refused("403: access denied".into())) }
-    });
+    world.bucket = refuses_after(100);
     let ran = world.run().await;
     assert_eq!(ran.report.exit(), Exit::TryLater);
     assert!(matches!(ran.report.end, End::GaveUp { kind: "images_unavailable", .. }));

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use lookout::clock::{Clock, SimClock};
+use lookout::protocol::Line;
 use lookout::review::batch::{self, Plan, Ports, Preparer, Wish};
 use lookout::review::record::sqlite::{NewRecord, SqliteRecords};
 use lookout::review::record::{Record, RecordId};
 use lookout::review::report::{Listener, News, Report};
 use lookout::review::reviewer::{
-    Answer, Ask, Evidence, Fault, Health, Outcome, Prepared, Reviewer,
+    Answer, Ask, Evidence, Fault, Health, Meanwhile, Outcome, Prepared, Reviewer,
 };
 use lookout::review::settings::{BudgetSettings, Columns, OnBlocked};
 use lookout::review::settle::Policy;
@@ -121,6 +122,11 @@ impl Reviewer for ScriptedReviewer {
             now.0 += 1;
             now.1 = now.1.max(now.0);
         }
+        let fared = |health: &Health| Meanwhile {
+            answered: health.calls - health.faults,
+            faults: health.faults,
+        };
+        let before = fared(&self.health());
         let until = tokio::time::Instant::now() + self.latency;
         tokio::time::sleep_until(until.min(ask.deadline)).await;
         self.now.lock().unwrap().0 -= 1;
@@ -130,6 +136,7 @@ impl Reviewer for ScriptedReviewer {
             (self.provider)(&name, n_before, self.start.elapsed().as_secs())
         };
         let mut health = self.health.lock().unwrap();
+        let meanwhile = fared(&health).since(before);
         health.calls += 1;
         if let Err(Fault::Unavailable { status, reason }) = &result {
             health.faults += 1;
@@ -144,6 +151,7 @@ impl Reviewer for ScriptedReviewer {
             usd: self.usd,
             prompt_hash: "hash".into(),
             took: self.latency,
+            meanwhile,
             ..Evidence::default()
         };
         Outcome { result, evidence }
@@ -169,17 +177,29 @@ fn count(counts: &Mutex<BTreeMap<String, u32>>, name: &str) -> u32 {
     *count - 1
 }
 
+/// A line, and how long after the run's start it was said.
+pub(super) type Heard = (Duration, Line);
+
 /// Keeps what was told.
-#[derive(Default)]
 pub(super) struct Ear {
-    pub(super) lines: Mutex<Vec<String>>,
-    pub(super) results: Mutex<u64>,
+    since: tokio::time::Instant,
+    heard: Mutex<Vec<Heard>>,
+    results: Mutex<u64>,
+}
+
+impl Default for Ear {
+    fn default() -> Self {
+        let since = tokio::time::Instant::now();
+        Self { since, heard: Mutex::default(), results: Mutex::default() }
+    }
 }
 
 impl Listener for Ear {
     fn hear(&self, news: &News) {
         match news {
-            News::Line(line) => self.lines.lock().unwrap().push(line.to_string()),
+            News::Line(line) => {
+                self.heard.lock().unwrap().push((self.since.elapsed(), line.clone()));
+            }
             News::Progress { .. } => {}
             News::Result(_) => *self.results.lock().unwrap() += 1,
         }
@@ -255,11 +275,9 @@ impl World {
         self.run_with(wishes).await
     }
 
-    /// One run, in this process but with a state of its own, as a new process would have.
+    /// One run with the scripted provider.
     pub(super) async fn run_with(&mut self, wishes: watch::Receiver<Wish>) -> Ran {
-        self.n_runs += 1;
         let now = tokio::time::Instant::now();
-        let run = format!("run-{}", self.n_runs);
         let reviewer = Arc::new(ScriptedReviewer {
             provider: Arc::clone(&self.provider),
             latency: self.latency,
@@ -271,6 +289,22 @@ impl World {
             health: Mutex::default(),
             now: Mutex::default(),
         });
+        let asked = Arc::clone(&reviewer) as Arc<dyn Reviewer>;
+        let (report, heard) = self.review_by(asked, Arc::new(ScriptedPreparer), wishes).await;
+        let lines = heard.iter().map(|(_, line)| line.to_string()).collect();
+        Ran { report, reviewer, lines }
+    }
+
+    /// One run, in this process but with a state of its own, as a new process would have.
+    pub(super) async fn review_by(
+        &mut self,
+        reviewer: Arc<dyn Reviewer>,
+        preparer: Arc<dyn Preparer>,
+        wishes: watch::Receiver<Wish>,
+    ) -> (Report, Vec<Heard>) {
+        self.n_runs += 1;
+        let now = tokio::time::Instant::now();
+        let run = format!("run-{}", self.n_runs);
         let clock: Arc<dyn Clock> = self.clock.clone();
         let holder = HolderSettings {
             run: run.clone(),
@@ -282,8 +316,8 @@ impl World {
         let ports = Ports {
             records: Arc::new(self.records()),
             source: Arc::new(ScriptedSource { bucket, fetches: Mutex::default() }),
-            preparer: Arc::new(ScriptedPreparer),
-            reviewer: Arc::clone(&reviewer) as Arc<dyn Reviewer>,
+            preparer,
+            reviewer,
             tries: Arc::new(SqliteTries::open(self.folder.path(), &holder).unwrap()),
             clock,
         };
@@ -302,9 +336,9 @@ impl World {
         };
         let ear = Arc::new(Ear::default());
         let report = batch::run(ports, plan, wishes, Arc::clone(&ear) as Arc<dyn Listener>).await;
-        let lines = ear.lines.lock().unwrap().clone();
+        let heard = ear.heard.lock().unwrap().clone();
         assert_eq!(*ear.results.lock().unwrap(), report.counts.settled());
-        Ran { report, reviewer, lines }
+        (report, heard)
     }
 
     /// `review_status` → how many rows have it.

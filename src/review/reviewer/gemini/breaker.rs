@@ -26,7 +26,7 @@ pub struct Breaker {
 #[derive(Debug, Default)]
 struct State {
     in_a_row: u32,
-    /// The try that failed first, and whether others failed since: one picture that the service
+    /// The picture that failed first, and whether others failed since: one picture that the service
     /// chokes on is no outage.
     first: Option<u64>,
     several: bool,

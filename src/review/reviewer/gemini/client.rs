@@ -24,7 +24,7 @@ use crate::review::reviewer::gemini::one_try;
 use crate::review::reviewer::gemini::patience::Patience;
 use crate::review::reviewer::gemini::projects::Projects;
 use crate::review::reviewer::gemini::request::{Form, SchemaForm};
-use crate::review::reviewer::{Ask, Health, Outcome, Reviewer};
+use crate::review::reviewer::{Ask, Health, Meanwhile, Outcome, Reviewer};
 use crate::review::settings::{Price, ReviewerSettings};
 
 /// Input tokens of a call: 1120 for the picture at high resolution, 4 characters of English a
@@ -51,9 +51,10 @@ pub struct Gemini {
     pub(super) redactor: Redactor,
     capacity: Mutex<Capacity>,
     health: Mutex<Health>,
+    /// All pictures' attempts that ended with the provider's word, or with its fault.
+    fared: Mutex<Meanwhile>,
     form: Mutex<Form>,
     refused_pictures: AtomicU64,
-    next_try: AtomicU64,
 }
 
 /// What a try will cost, in USD; `None`: the price is unknown.
@@ -101,13 +102,13 @@ impl Gemini {
             redactor: Redactor::new(keys),
             capacity: Mutex::new(Capacity::new(settings.max_in_flight)),
             health: Mutex::default(),
+            fared: Mutex::default(),
             form: Mutex::new(Form {
                 schema: SchemaForm::JsonSchema,
                 thinking: traits.thinking,
                 max_output_tokens: traits.max_output_tokens,
             }),
             refused_pictures: AtomicU64::new(0),
-            next_try: AtomicU64::new(0),
             settings: settings.clone(),
             prompt,
             clock,
@@ -174,21 +175,32 @@ impl Gemini {
 
     /// The service could not read a picture; says how many in a row, over all tries.
     pub(super) fn picture_refused(&self) -> u64 {
+        lock(&self.fared).answered += 1;
         self.refused_pictures.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// A request has ended, and not with a fault.
     pub(super) fn count_call(&self) {
         lock(&self.health).calls += 1;
     }
 
+    /// How all attempts have fared so far.
+    pub(super) fn fared(&self) -> Meanwhile {
+        *lock(&self.fared)
+    }
+
     pub(super) fn count_fault(&self, status: Option<u16>, detail: &str) {
+        lock(&self.fared).faults += 1;
         let mut health = lock(&self.health);
+        // Both at once: who looks in between would see a call that ended well.
+        health.calls += 1;
         health.faults += 1;
         health.last_status = status;
         health.last_detail = Some(detail.to_owned());
     }
 
     pub(super) fn answered(&self) {
+        lock(&self.fared).answered += 1;
         self.refused_pictures.store(0, Ordering::Relaxed);
         lock(&self.capacity).grow();
     }
@@ -201,8 +213,7 @@ impl Gemini {
 #[async_trait]
 impl Reviewer for Gemini {
     async fn review(&self, ask: Ask<'_>) -> Outcome {
-        let number = self.next_try.fetch_add(1, Ordering::Relaxed);
-        one_try::run(self, number, &ask).await
+        one_try::run(self, &ask).await
     }
 
     fn health(&self) -> Health {

@@ -4,6 +4,7 @@
 //! Invariant: no attempt begins or lasts beyond the try's limit or the asker's deadline; a picture
 //! that was blocked or judged is never sent again.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use crate::review::reviewer::gemini::classifier::{
 use crate::review::reviewer::gemini::client::{Gemini, server_timeout};
 use crate::review::reviewer::gemini::projects::{Ticket, Turn};
 use crate::review::reviewer::gemini::request::{self, Form, SchemaForm};
-use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Outcome};
+use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Meanwhile, Outcome};
 
 /// Attempts that may fail for the service or the network: the budget of a picture, besides its time.
 const MAX_FAILURES: u32 = 5;
@@ -36,6 +37,7 @@ const TOO_MANY_REFUSED: u64 = 10;
 /// The state of one try.
 struct Hand<'a> {
     gemini: &'a Gemini,
+    /// Of the picture: the breakers tell one that fails again and again from many that do.
     number: u64,
     ask: &'a Ask<'a>,
     /// The earlier of the asker's deadline and the try's limit.
@@ -48,6 +50,8 @@ struct Hand<'a> {
     prose: u32,
     larger_caps: u32,
     read_again: u32,
+    /// How all attempts had fared when this try met its first fault, and this try's part since.
+    troubled: Option<(Meanwhile, Meanwhile)>,
     /// What stood in the way last, for when time runs out.
     trouble: Option<Fault>,
     body: Option<(Form, Bytes)>,
@@ -64,11 +68,11 @@ fn failed(fault: Fault) -> Next {
 }
 
 /// One try.
-pub(super) async fn run(gemini: &Gemini, number: u64, ask: &Ask<'_>) -> Outcome {
+pub(super) async fn run(gemini: &Gemini, ask: &Ask<'_>) -> Outcome {
     let started = Instant::now();
     let mut hand = Hand {
         gemini,
-        number,
+        number: number_of(ask.image),
         ask,
         until: ask.deadline.min(started + gemini.settings.try_timeout),
         evidence: Evidence {
@@ -83,6 +87,7 @@ pub(super) async fn run(gemini: &Gemini, number: u64, ask: &Ask<'_>) -> Outcome 
         prose: 0,
         larger_caps: 0,
         read_again: 0,
+        troubled: None,
         trouble: None,
         body: None,
     };
@@ -96,7 +101,15 @@ pub(super) async fn run(gemini: &Gemini, number: u64, ask: &Ask<'_>) -> Outcome 
         }
     };
     hand.evidence.took = started.elapsed();
+    hand.evidence.meanwhile = hand.meanwhile();
     Outcome { result, evidence: hand.evidence }
+}
+
+/// A number that two images share by accident only.
+fn number_of(image: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    image.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Hand<'_> {
@@ -119,7 +132,6 @@ impl Hand<'_> {
         let form = self.form();
         let body = self.body(&form);
         let limit = gemini.settings.attempt_timeout.min(left);
-        gemini.count_call();
         self.evidence.attempts += 1;
         let request = gemini.http.post(format!("{}:generateContent", gemini.model_url()));
         match call::post(request, &ticket.key, body, limit, server_timeout(limit)).await {
@@ -214,7 +226,7 @@ impl Hand<'_> {
             Failure::Broken => "Gemini's answer broke off",
         };
         let reason = self.clean(&format!("{what} ({detail})"));
-        self.gemini.count_fault(None, &reason);
+        self.count_fault(None, &reason);
         network.failed(self.number);
         self.unavailable(None, reason)
     }
@@ -229,6 +241,7 @@ impl Hand<'_> {
         let gemini = self.gemini;
         if answered.status == 200 {
             service.succeeded();
+            gemini.count_call();
             let (reading, usage) = answer::read(&answered.body);
             gemini.projects.taken(ticket, usage.tokens_in);
             self.pay(usage);
@@ -241,11 +254,30 @@ impl Hand<'_> {
                 self.evidence.possibly_billed += 1;
             }
             let reason = self.clean(&class.says);
-            gemini.count_fault(Some(answered.status), &reason);
+            self.count_fault(Some(answered.status), &reason);
             return self.unavailable(Some(answered.status), reason);
         }
         service.succeeded();
         self.act_on(&class, answered.status, form, ticket)
+    }
+
+    fn count_fault(&mut self, status: Option<u16>, reason: &str) {
+        self.gemini.count_fault(status, reason);
+        match &mut self.troubled {
+            Some((_, own)) => own.faults += 1,
+            None => self.troubled = Some((self.gemini.fared(), Meanwhile::default())),
+        }
+    }
+
+    fn count_answer(&mut self) {
+        if let Some((_, own)) = &mut self.troubled {
+            own.answered += 1;
+        }
+    }
+
+    fn meanwhile(&self) -> Meanwhile {
+        let all = |first| self.gemini.fared().since(first);
+        self.troubled.map_or_else(Meanwhile::default, |(first, own)| all(first).since(own))
     }
 
     /// Another attempt must not break the reservation that was made for the try.
@@ -271,6 +303,7 @@ impl Hand<'_> {
     fn read(&mut self, reading: Reading, form: &Form, ticket: &Ticket) -> Next {
         // Whatever it says of the picture, the service took it.
         self.gemini.answered();
+        self.count_answer();
         match reading {
             Reading::Answer(answer) => {
                 if self.larger_caps > 0 {
@@ -341,6 +374,11 @@ impl Hand<'_> {
 
     /// Every error status but those of an overload.
     fn act_on(&mut self, class: &Class, status: u16, form: &Form, ticket: &Ticket) -> Next {
+        if class.kind == Kind::Quota(Quota::Vague) {
+            self.count_fault(Some(status), &self.clean(&class.says));
+        } else {
+            self.gemini.count_call();
+        }
         match class.kind {
             Kind::KeyRejected
             | Kind::ProjectRejected
@@ -350,12 +388,9 @@ impl Hand<'_> {
                 self.refused(ticket, class);
                 Next::Again(Duration::ZERO)
             }
-            Kind::Quota(quota) => {
+            Kind::Quota(_) => {
                 self.refused(ticket, class);
                 self.gemini.too_many();
-                if quota == Quota::Vague {
-                    self.gemini.count_fault(Some(status), &self.clean(&class.says));
-                }
                 // Only a closed project is the end of the quota; this is a matter of a minute.
                 self.trouble = None;
                 Next::Again(Duration::ZERO)
@@ -409,6 +444,7 @@ impl Hand<'_> {
         }
         let reason = self.clean(&class.says);
         let in_a_row = self.gemini.picture_refused();
+        self.count_answer();
         if in_a_row >= TOO_MANY_REFUSED {
             let reason = format!(
                 "Gemini has refused {in_a_row} pictures one after another, so it is not the \

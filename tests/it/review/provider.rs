@@ -1,0 +1,124 @@
+//! The review and a provider that has its limits and its bad days: what is sent, what becomes of
+//! the rows, what people are told.
+
+use std::time::Duration;
+
+use lookout::drill::stand_in::{Behaviour, Outcome, Quota, Refuse, Rule};
+use lookout::review::reviewer::Reviewer as _;
+use lookout::watch::{Change, IncidentKind};
+
+use super::faults::refuses_after;
+use super::wire::{run, sha256_of, shipped, stand_in, told_of};
+use super::world::{World, names};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+const USED_UP: &str = "SELECT count(*) FROM tries WHERE outcome IN ('failed', 'own_fault')";
+
+#[tokio::test(start_paused = true)]
+async fn a_quota_of_300_a_minute_is_used_and_hardly_ever_exceeded() {
+    let quota = Some(Quota { requests_per_minute: Some(300), ..Quota::default() });
+    let latency = Duration::from_millis(1500);
+    let stand_in = stand_in(Behaviour { quota, latency, ..Behaviour::default() }).await;
+    let mut world = World::with(names(2000)).await;
+    let spoken = run(&mut world, &shipped(&stand_in, 64)).await;
+    assert_eq!(spoken.report.counts.succeeded, 2000, "{:?}", spoken.report);
+    let stats = stand_in.stats();
+    let whole = &stats.minutes[1..stats.minutes.len() - 1];
+    assert!(whole.len() >= 5, "{:?}", stats.minutes);
+    for minute in whole {
+        assert!(minute.answered >= 290, "{:?}", stats.minutes);
+    }
+    let refused: u64 = stats.minutes[1..].iter().map(|minute| minute.over_quota).sum();
+    let answered: u64 = stats.minutes[1..].iter().map(|minute| minute.answered).sum();
+    assert!(refused * 100 <= answered, "{:?}", stats.minutes);
+    assert_eq!(told_of(&spoken).await, [], "a limit is no incident");
+}
+
+/// What an outage from second 10 to second 490 must look like.
+async fn is_sat_out(behaviour: Behaviour, status: Option<u16>) {
+    let latency = Duration::from_millis(500);
+    let stand_in = stand_in(Behaviour { latency, ..behaviour }).await;
+    let mut world = World::with(names(800)).await;
+    let spoken = run(&mut world, &shipped(&stand_in, 16)).await;
+    assert_eq!(spoken.report.counts.succeeded, 800, "{:?}", spoken.report);
+    assert!(spoken.report.signal_line(None).is_some());
+    assert_eq!(world.noted(USED_UP), 0);
+    // What was under way meets it and tries again, until five in a row have failed.
+    let probes = spoken.calls_between(25, 490);
+    assert!((3..=6).contains(&probes.len()), "{probes:?}");
+    for pair in probes.windows(2) {
+        assert!(pair[1] - pair[0] >= 29, "{probes:?}");
+        assert_eq!(spoken.calls[pair[1]] - spoken.calls[pair[1] - 1], 1, "one at a time");
+    }
+    assert_eq!(spoken.gemini.health().last_status, status);
+    let kind = IncidentKind::ProviderUnavailable;
+    assert_eq!(told_of(&spoken).await, [(kind, Change::Opened), (kind, Change::Resolved)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overload_of_eight_minutes_costs_no_try_and_is_one_incident() {
+    let away = Rule {
+        after: Duration::from_secs(10),
+        lasts: Some(8 * MINUTE),
+        ..Rule::new(Outcome::HighDemand)
+    };
+    is_sat_out(Behaviour { rules: vec![away], ..Behaviour::default() }, Some(503)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn eight_minutes_without_a_connection_cost_no_try_and_are_one_incident() {
+    let refuse = Some(Refuse { after: Duration::from_secs(10), lasts: Some(8 * MINUTE) });
+    is_sat_out(Behaviour { refuse, ..Behaviour::default() }, None).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picture_that_always_draws_a_500_is_an_error_after_three_tries_and_no_incident() {
+    for place in [0, 50, 99] {
+        let poison = format!("p{place:04}");
+        let rule = Rule { sha256: Some(sha256_of(&poison)), ..Rule::new(Outcome::Internal) };
+        let latency = Duration::from_millis(500);
+        let behaviour = Behaviour { rules: vec![rule], latency, ..Behaviour::default() };
+        let stand_in = stand_in(behaviour).await;
+        let mut world = World::with(names(100)).await;
+        let spoken = run(&mut world, &shipped(&stand_in, 16)).await;
+        let counts = spoken.report.counts;
+        assert_eq!((counts.succeeded, counts.errored), (99, 1), "{:?}", spoken.report);
+        assert!(spoken.report.signal_line(None).is_some());
+        let (status, category, details) = world.row(&poison);
+        assert_eq!([status, category], ["auto_review_error"; 2]);
+        assert!(details.contains("3 tries") && details.contains("500"), "{details}");
+        assert_eq!(told_of(&spoken).await, [], "place {place}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_503_on_every_tenth_call_loses_no_picture_and_is_no_incident() {
+    for seed in 0..3 {
+        let rule = Rule { share: Some(0.1), ..Rule::new(Outcome::HighDemand) };
+        let latency = Duration::from_millis(500);
+        let behaviour = Behaviour { rules: vec![rule], latency, seed, ..Behaviour::default() };
+        let stand_in = stand_in(behaviour).await;
+        let mut world = World::with(names(600)).await;
+        let spoken = run(&mut world, &shipped(&stand_in, 16)).await;
+        assert_eq!(spoken.report.counts.succeeded, 600, "{:?}", spoken.report);
+        assert!(stand_in.stats().by_outcome["high_demand"] >= 30);
+        assert_eq!(world.noted(USED_UP), 0);
+        assert_eq!(told_of(&spoken).await, [], "seed {seed}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_turns_to_403_is_one_incident_of_the_pictures_and_costs_no_row_anything() {
+    let latency = Duration::from_millis(500);
+    let stand_in = stand_in(Behaviour { latency, ..Behaviour::default() }).await;
+    let mut world = World::with(names(300)).await;
+    world.bucket = refuses_after(100);
+    let spoken = run(&mut world, &shipped(&stand_in, 16)).await;
+    let expected = [("auto_review_success".to_owned(), 100), ("downloaded".to_owned(), 200)];
+    assert_eq!(world.statuses(), expected.into());
+    assert_eq!(world.noted(USED_UP), 0);
+    assert!(spoken.has_line("::lookout::problem kind=images_unavailable"), "{:?}", spoken.heard);
+    let kind = IncidentKind::ImagesUnavailable;
+    assert_eq!(told_of(&spoken).await, [(kind, Change::Opened), (kind, Change::Resolved)]);
+}
