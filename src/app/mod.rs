@@ -6,6 +6,7 @@
 //! Invariant: one App a state directory, proven by its lock.
 
 mod daemon;
+pub mod expected;
 pub mod lock;
 pub mod reading;
 pub mod review;

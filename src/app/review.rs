@@ -3,6 +3,7 @@
 //! It decides nothing; what can't be put together says whose business that is.
 //! Invariant: nothing is claimed here, and no call is made to the provider.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,7 +28,9 @@ use crate::review::source::Source;
 use crate::review::source::folder::FolderSource;
 use crate::review::source::http::HttpSource;
 use crate::review::source::s3::{S3Place, S3Source};
+use crate::review::tries::sqlite::reading::Notes;
 use crate::review::tries::sqlite::{HolderSettings, SqliteTries};
+use crate::storage::StorageError;
 
 /// How long what is in hand may take after Ctrl-C or `--for`, when no keeper says so: the default
 /// of `signal_grace`.
@@ -52,8 +55,8 @@ pub struct Order {
     pub lasts: Option<Duration>,
     /// Rows at most.
     pub limit: Option<u64>,
-    /// This row only.
-    pub only: Option<RecordId>,
+    /// These rows only.
+    pub only: Option<Vec<RecordId>>,
 }
 
 /// Why there can be no review, by whose business it is.
@@ -178,6 +181,34 @@ pub async fn rows(settings: &ReviewSettings) -> Result<Rows, NoReview> {
             let records = SupabaseRecords::new(url, key, table, columns)?;
             Ok(Rows { records: Arc::new(records), embedded: None, files: Vec::new() })
         }
+    }
+}
+
+/// Opens the records alone, whatever the pictures.
+///
+/// # Errors
+/// When they can't be opened.
+pub fn records(settings: &RecordSettings) -> Result<Arc<dyn Records>, RecordError> {
+    let RecordSettings { kind, table, columns, .. } = settings;
+    Ok(match kind {
+        RecordKind::Sqlite { path } => Arc::new(SqliteRecords::open(path, table, columns)?),
+        RecordKind::Supabase { url, key } => {
+            Arc::new(SupabaseRecords::new(url, key, table, columns)?)
+        }
+    })
+}
+
+/// Those of the records that a review on this machine has in hand, or left behind for the next one.
+///
+/// # Errors
+/// When `review.db` can't be read.
+pub fn in_hand(
+    settings: &ReviewSettings,
+    ids: &[RecordId],
+) -> Result<HashSet<RecordId>, StorageError> {
+    match Notes::open(&settings.state_dir)? {
+        Some(notes) => notes.in_hand(&scope(&settings.records), ids),
+        None => Ok(HashSet::new()),
     }
 }
 

@@ -19,6 +19,7 @@ mod log;
 pub mod next;
 pub mod pause;
 mod reading;
+pub mod rerun;
 pub mod review;
 mod run;
 pub mod run_stop;
@@ -98,6 +99,8 @@ pub enum Command {
     },
     /// Shows what starts when
     Next(next::Args),
+    /// Have reviewed rows looked at again, or take back stuck ones; shows first what it would do
+    Rerun(rerun::Args),
     /// Review images now, in the foreground
     Review(review::Args),
     /// Pause a schedule: its runs are skipped, visibly and with the reason
@@ -165,6 +168,7 @@ pub fn main() -> ExitCode {
         }
         Command::Keeper { directory } => keeper::run(cli.config, directory),
         Command::Next(args) => ExitCode::from(next::run(cli.config, &args)),
+        Command::Rerun(args) => ExitCode::from(rerun::run(cli.config, &args)),
         Command::Review(args) => ExitCode::from(review::run(cli.config, &args)),
         Command::Pause(args) => ExitCode::from(pause::pause(cli.config, &args)),
         Command::Resume(args) => ExitCode::from(pause::resume(cli.config, &args)),

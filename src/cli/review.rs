@@ -122,8 +122,25 @@ async fn bulk(
         grace_ends_at: time("LOOKOUT_GRACE_ENDS_AT")?,
         lasts: args.lasts,
         limit: args.limit,
-        only: args.id.clone().map(RecordId),
+        only: args.id.clone().map(|id| vec![RecordId(id)]),
     };
+    carry_out(config, order, form, clock).await
+}
+
+/// Reviews these rows, whatever their status; the exit code.
+pub(super) async fn these(config: &Config, ids: Vec<RecordId>) -> u8 {
+    let order = Order { only: Some(ids), ..Order::default() };
+    let done = carry_out(config, order, Form::Text, Arc::new(SystemClock)).await;
+    done.unwrap_or_else(|error| no_review(&error, &config.redactor()))
+}
+
+async fn carry_out(
+    config: &Config,
+    order: Order,
+    form: Form,
+    clock: Arc<dyn Clock>,
+) -> Result<u8, NoReview> {
+    let is_of_one = order.only.as_ref().is_some_and(|ids| ids.len() == 1);
     // Before the first claim: a signal must never find us with rows and without a handler.
     let wishes = watch_signals().map_err(|error| NoReview::State(error.into()))?;
     let review = review::review(&config.review, order, clock).await?;
@@ -131,7 +148,7 @@ async fn bulk(
     let listener = Arc::clone(&screen) as Arc<dyn Listener>;
     let report = batch::run(review.ports, review.plan, wishes, listener).await;
     screen.clear();
-    if args.id.is_some() && report.counts.claimed == 0 && report.complaint().is_none() {
+    if is_of_one && report.counts.claimed == 0 && report.complaint().is_none() {
         let text = "there is no record with this id, or somebody is working on it";
         return Ok(complain(text, EXIT_FAILED));
     }

@@ -85,8 +85,8 @@ pub struct Plan {
     pub batch: u32,
     /// Rows at most.
     pub limit: Option<u64>,
-    /// This one row only, whatever its status.
-    pub only: Option<RecordId>,
+    /// These rows only, whatever their status.
+    pub only: Option<Vec<RecordId>>,
     /// What becomes of rows.
     pub policy: Policy,
     /// Caps.
@@ -232,6 +232,8 @@ struct Batch {
     owners: HashMap<Id, Owner>,
     claiming: Claiming,
     cursor: Option<Cursor>,
+    /// So many of [`Plan::only`] have been asked for.
+    n_asked: usize,
     refusals: Refusals,
     n_fetches: u64,
     probe: Probe,
@@ -298,6 +300,7 @@ impl Batch {
             owners: HashMap::new(),
             claiming: Claiming::From(now),
             cursor: None,
+            n_asked: 0,
             refusals: Refusals::default(),
             n_fetches: 0,
             probe: Probe::Off,

@@ -9,6 +9,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use thiserror::Error;
 
+use self::selection::{Found, Selection, SendBack};
+
+pub mod selection;
 pub mod sqlite;
 pub mod supabase;
 
@@ -130,4 +133,24 @@ pub trait Records: Send + Sync {
 
     /// One row by id.
     async fn get(&self, id: &RecordId) -> Result<Option<Record>, RecordError>;
+
+    /// Those of the rows that are there, in any order.
+    async fn rows_by_id(&self, ids: &[RecordId]) -> Result<Vec<Found>, RecordError>;
+
+    /// One page of the rows that a person means, after the cursor; as [`Records::candidates`], only
+    /// an empty page is the end.
+    async fn find(
+        &self,
+        selection: &Selection,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Found>, RecordError>;
+
+    /// How many rows a person means.
+    async fn count_of(&self, selection: &Selection) -> Result<u64, RecordError>;
+
+    /// Changes those of the rows that still are as they were found. Returns the ids of those it
+    /// changed.
+    async fn send_back(&self, found: &[Found], to: &SendBack)
+    -> Result<Vec<RecordId>, RecordError>;
 }

@@ -6,6 +6,7 @@ mod crash;
 mod faults;
 mod flow;
 mod provider;
+mod rerun;
 mod unreadable;
 mod wire;
 mod world;

@@ -21,7 +21,8 @@ do $$
 declare name text;
 begin
     foreach name in array array['paging', 'claiming', 'settling', 'keys', 'lost_answers', 'whole',
-                                'hidden', 'readable', 'ruled', 'stamped'] loop
+                                'hidden', 'readable', 'ruled', 'stamped', 'choosing',
+                                'sending_back', 'lost_changes'] loop
         execute format('create table %I (like midbot_images including all)', name);
     end loop;
 end $$;

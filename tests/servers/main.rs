@@ -11,6 +11,7 @@
 
 mod images;
 mod records;
+mod rerun;
 
 /// What `servers.py` has set.
 #[expect(clippy::disallowed_methods, reason = "the servers' addresses are known to nobody else")]

@@ -17,20 +17,25 @@ use serde_json::{Value, json};
 
 use crate::given;
 
-fn at(seconds: i64) -> DateTime<Utc> {
+pub(crate) fn at(seconds: i64) -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 11, 22, 10, 0, 0).unwrap() + TimeDelta::seconds(seconds)
 }
 
-fn records_at(place: &str, key: &str, table: &str, columns: &Columns) -> SupabaseRecords {
+pub(crate) fn records_at(
+    place: &str,
+    key: &str,
+    table: &str,
+    columns: &Columns,
+) -> SupabaseRecords {
     let url = format!("{}{place}", given("SUPABASE"));
     SupabaseRecords::new(&url, &Secret::new(key), table, columns).unwrap()
 }
 
-fn records(table: &str) -> SupabaseRecords {
+pub(crate) fn records(table: &str) -> SupabaseRecords {
     records_at("", &given("KEY_SECRET"), table, &Columns::default())
 }
 
-async fn request(method: reqwest::Method, path: &str, body: Value) -> Value {
+pub(crate) async fn request(method: reqwest::Method, path: &str, body: Value) -> Value {
     let url = format!("{}/rest/v1/{path}", given("SUPABASE"));
     let client = http::client(Duration::from_secs(5)).unwrap();
     let request = client.request(method, url).header("apikey", given("KEY_SECRET"));
@@ -42,16 +47,16 @@ async fn request(method: reqwest::Method, path: &str, body: Value) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-async fn insert(table: &str, rows: Value) {
+pub(crate) async fn insert(table: &str, rows: Value) {
     request(reqwest::Method::POST, table, rows).await;
 }
 
-async fn row(table: &str, id: &str) -> Value {
+pub(crate) async fn row(table: &str, id: &str) -> Value {
     let rows = request(reqwest::Method::GET, &format!("{table}?id=eq.{id}"), Value::Null).await;
     rows[0].clone()
 }
 
-fn uuid(i: u32) -> String {
+pub(crate) fn uuid(i: u32) -> String {
     format!("00000000-0000-4000-8000-{i:012}")
 }
 

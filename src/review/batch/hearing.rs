@@ -96,9 +96,10 @@ impl Batch {
     }
 
     fn on_claimed(&mut self, page: Page, now: Instant) {
-        let Page { items, cursor, is_last, doubtful, trouble } = page;
+        let Page { items, cursor, n_asked, is_last, doubtful, trouble } = page;
         self.claiming = if is_last { Claiming::Over } else { Claiming::From(now) };
         self.cursor = cursor;
+        self.n_asked += n_asked;
         self.counts.claimed += items.len() as u64;
         self.counts.batches += u64::from(!items.is_empty());
         let undos = doubtful

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::desk::Seat;
 use super::refusals::FetchNo;
-use super::work::{self, Close, Event, Undo, Want, What};
+use super::work::{self, Close, Event, Only, Undo, Want, What};
 use super::{Asked, Batch, Claiming, Item, Owner, Phase, Probe, Rewrite, Stage, Work};
 use crate::review::record::{Claimed, Record, RecordId};
 use crate::review::report::End;
@@ -47,7 +47,7 @@ impl Batch {
         }
         let count = self.ports.records.count(&self.plan.pick_up);
         self.backlog = match (&self.plan.only, timeout(COUNT_AT_MOST, count).await) {
-            (Some(_), _) => Some(1),
+            (Some(ids), _) => Some(ids.len() as u64),
             (None, Ok(Ok(count))) => Some(count),
             // What is wrong with the records, the first claim will say.
             (None, Ok(Err(_)) | Err(_)) => None,
@@ -118,11 +118,12 @@ impl Batch {
         if at > now || enough || trouble {
             return;
         }
+        let n = u32::try_from(left).unwrap_or(u32::MAX).min(self.plan.batch.max(1));
         let want = Want {
             statuses: self.plan.pick_up.clone(),
             after: self.cursor.clone(),
-            n: u32::try_from(left).unwrap_or(u32::MAX).min(self.plan.batch.max(1)),
-            only: self.plan.only.clone(),
+            n,
+            only: self.plan.only.as_ref().map(|ids| next_of(ids, self.n_asked, n)),
         };
         self.claiming = Claiming::UnderWay;
         self.spawn(Owner::Claim, work::claim(Arc::clone(&self.ports), want));
@@ -226,6 +227,13 @@ impl Batch {
             self.desk.add(id, seat);
         }
     }
+}
+
+/// The next of the rows that were asked for by id.
+fn next_of(ids: &[RecordId], n_asked: usize, n: u32) -> Only {
+    let rest = ids.get(n_asked..).unwrap_or_default();
+    let ids: Vec<RecordId> = rest.iter().take(n as usize).cloned().collect();
+    Only { is_all: ids.len() == rest.len(), ids }
 }
 
 fn start_review(item: &mut Item) -> Option<(crate::review::reviewer::Prepared, Option<String>)> {

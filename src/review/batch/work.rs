@@ -63,6 +63,8 @@ pub(super) struct Page {
     pub(super) items: Vec<(Claimed, History)>,
     /// Where the next one goes on.
     pub(super) cursor: Option<Cursor>,
+    /// So many of those that were asked for by id have had their turn.
+    pub(super) n_asked: usize,
     /// There are no more rows.
     pub(super) is_last: bool,
     /// Noted, and perhaps claimed: the answer did not come.
@@ -120,8 +122,16 @@ pub(super) struct Want {
     pub(super) statuses: Vec<String>,
     pub(super) after: Option<Cursor>,
     pub(super) n: u32,
-    /// This one row instead, whatever its status.
-    pub(super) only: Option<RecordId>,
+    /// These rows instead, whatever their status.
+    pub(super) only: Option<Only>,
+}
+
+/// Rows that were asked for by id.
+#[derive(Clone, Debug)]
+pub(super) struct Only {
+    pub(super) ids: Vec<RecordId>,
+    /// No more were asked for.
+    pub(super) is_all: bool,
 }
 
 /// Takes the next rows: noted first, then claimed, then unnoted what others have won.
@@ -135,15 +145,16 @@ pub(super) async fn claim(ports: Arc<Ports>, want: Want) -> Event {
 
 async fn claim_into(ports: &Ports, want: &Want, page: &mut Page) -> Result<(), Trouble> {
     let candidates = match &want.only {
-        Some(id) => {
-            page.is_last = true;
-            let record = ports.records.get(id).await?;
-            record.into_iter().filter(|record| record.status != PROCESSING).collect()
-        }
+        Some(only) => asked_for(ports, only).await?,
         None => ports.records.candidates(&want.statuses, want.after.as_ref(), want.n).await?,
     };
+    let (n_asked, is_last) = match &want.only {
+        Some(only) => (only.ids.len(), only.is_all),
+        None => (0, candidates.is_empty()),
+    };
+    page.is_last = is_last;
     let Some(last) = candidates.last() else {
-        page.is_last = true;
+        page.n_asked = n_asked;
         return Ok(());
     };
     let cursor = Cursor { created_at: last.created_at, id: last.id.clone() };
@@ -169,7 +180,17 @@ async fn claim_into(ports: &Ports, want: &Want, page: &mut Page) -> Result<(), T
         }
     }
     page.cursor = Some(cursor);
+    page.n_asked = n_asked;
     Ok(())
+}
+
+/// Those of the rows that nobody has in hand, in the order in which they were asked for.
+async fn asked_for(ports: &Ports, only: &Only) -> Result<Vec<Record>, RecordError> {
+    let rows = ports.records.rows_by_id(&only.ids).await?;
+    let mut by_id: HashMap<RecordId, Record> =
+        rows.into_iter().map(|row| (row.record.id.clone(), row.record)).collect();
+    let in_order = only.ids.iter().filter_map(|id| by_id.remove(id));
+    Ok(in_order.filter(|record| record.status != PROCESSING).collect())
 }
 
 async fn claim_chunk(

@@ -13,10 +13,13 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, params, params_from_iter};
 
+use super::selection::{Found, Selection, SendBack};
 use super::{
     Claimed, Cursor, PROCESSING, Record, RecordError, RecordId, Records, Settlement, Written,
 };
 use crate::review::settings::Columns;
+
+mod choosing;
 
 /// Another review commits a row in milliseconds; on a slow disk many may queue.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -224,6 +227,39 @@ impl Records for SqliteRecords {
         })
         .await
     }
+
+    async fn rows_by_id(&self, ids: &[RecordId]) -> Result<Vec<Found>, RecordError> {
+        let ids = ids.to_vec();
+        self.transact(move |transaction, sql| choosing::rows(transaction, sql, &ids)).await
+    }
+
+    async fn find(
+        &self,
+        selection: &Selection,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Found>, RecordError> {
+        let (selection, after) = (selection.clone(), after.cloned());
+        self.transact(move |transaction, sql| {
+            choosing::find(transaction, sql, &selection, after.as_ref(), limit)
+        })
+        .await
+    }
+
+    async fn count_of(&self, selection: &Selection) -> Result<u64, RecordError> {
+        let selection = selection.clone();
+        self.transact(move |transaction, sql| choosing::count(transaction, sql, &selection)).await
+    }
+
+    async fn send_back(
+        &self,
+        found: &[Found],
+        to: &SendBack,
+    ) -> Result<Vec<RecordId>, RecordError> {
+        let (found, to) = (found.to_vec(), to.clone());
+        self.transact(move |transaction, sql| choosing::send_back(transaction, sql, &found, &to))
+            .await
+    }
 }
 
 /// The statements, with the user's names in them.
@@ -238,6 +274,7 @@ struct Statements {
     candidates_head: String,
     candidates_tail: String,
     count_head: String,
+    choosing: choosing::Names,
 }
 
 impl Statements {
@@ -282,6 +319,16 @@ impl Statements {
             ),
             candidates_tail: format!(" ORDER BY coalesce({created}, ''), {id}"),
             count_head: format!("SELECT count(*) FROM {t} WHERE {status} IN "),
+            choosing: choosing::Names {
+                found: format!("{all}, {updated}, {auto}, {details}"),
+                table: t,
+                id,
+                status,
+                category: auto,
+                details,
+                created,
+                updated,
+            },
         }
     }
 

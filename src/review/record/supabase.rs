@@ -6,6 +6,7 @@
 //! Invariant: no row is changed that is not ours, and none of ours is lost when an answer is.
 
 mod answer;
+mod choosing;
 mod query;
 mod row;
 mod transport;
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
+use crate::review::record::selection::{Found, Selection, SendBack};
 use crate::review::record::{
     Claimed, Cursor, PROCESSING, Record, RecordError, RecordId, Records, Settlement, Written,
 };
@@ -200,12 +202,7 @@ impl SupabaseRecords {
         if self.rows(&self.table.with_status(ids, from)).await?.is_empty() {
             return Ok(Vec::new());
         }
-        Err(RecordError::Refused(
-            "the records can be read but not changed with this key: row-level security hides them \
-             from updates; use the project's secret key (or the service_role key), or add a policy \
-             for updates"
-                .to_owned(),
-        ))
+        Err(only_readable())
     }
 
     /// Changes a row of ours; `done` recognises it if it was changed and the answer lost.
@@ -237,6 +234,15 @@ impl SupabaseRecords {
 fn no_count() -> RecordError {
     RecordError::Misconfigured(
         "what answers at SUPABASE_URL is not PostgREST: it does not count rows".to_owned(),
+    )
+}
+
+fn only_readable() -> RecordError {
+    RecordError::Refused(
+        "the records can be read but not changed with this key: row-level security hides them from \
+         updates; use the project's secret key (or the service_role key), or add a policy for \
+         updates"
+            .to_owned(),
     )
 }
 
@@ -307,6 +313,31 @@ impl Records for SupabaseRecords {
     async fn get(&self, id: &RecordId) -> Result<Option<Record>, RecordError> {
         let rows = self.rows(&self.table.get(id)).await?;
         rows.first().map(|row| self.record(row)).transpose()
+    }
+
+    async fn rows_by_id(&self, ids: &[RecordId]) -> Result<Vec<Found>, RecordError> {
+        self.rows_of(ids).await
+    }
+
+    async fn find(
+        &self,
+        selection: &Selection,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Found>, RecordError> {
+        self.page_of(selection, after, limit).await
+    }
+
+    async fn count_of(&self, selection: &Selection) -> Result<u64, RecordError> {
+        self.number_of(selection).await
+    }
+
+    async fn send_back(
+        &self,
+        found: &[Found],
+        to: &SendBack,
+    ) -> Result<Vec<RecordId>, RecordError> {
+        self.change(found, to).await
     }
 }
 

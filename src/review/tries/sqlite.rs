@@ -6,6 +6,7 @@
 
 mod dead;
 mod holder;
+pub mod reading;
 mod schema;
 
 use std::path::{Path, PathBuf};

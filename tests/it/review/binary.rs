@@ -13,12 +13,12 @@ use tokio::process::{Child, Command};
 
 const PHOTOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/photos");
 
-async fn stand_in(behaviour: Behaviour) -> StandIn {
+pub(super) async fn stand_in(behaviour: Behaviour) -> StandIn {
     StandIn::start(StandInSettings { port: 0, behaviour }).await.unwrap()
 }
 
 /// A folder with a configuration whose limits are short.
-fn folder(stand_in: &StandIn) -> TempDir {
+pub(super) fn folder(stand_in: &StandIn) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("images")).unwrap();
     let config = format!(
@@ -31,7 +31,7 @@ fn folder(stand_in: &StandIn) -> TempDir {
     folder
 }
 
-fn add_photos(folder: &Path) -> u64 {
+pub(super) fn add_photos(folder: &Path) -> u64 {
     let mut n_photos = 0;
     for entry in std::fs::read_dir(PHOTOS).unwrap() {
         let path = entry.unwrap().path();
@@ -44,8 +44,12 @@ fn add_photos(folder: &Path) -> u64 {
 }
 
 fn start(folder: &Path, args: &[&str]) -> Child {
+    let args: Vec<&str> = ["review"].iter().chain(args).copied().collect();
+    lookout(folder, &args)
+}
+
+pub(super) fn lookout(folder: &Path, args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_lookout"))
-        .arg("review")
         .args(args)
         .current_dir(folder)
         .env_remove("LOOKOUT_CONFIG")
@@ -64,11 +68,11 @@ async fn review(folder: &Path, args: &[&str]) -> Output {
     tokio::time::timeout(Duration::from_secs(120), ended).await.unwrap().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-fn statuses(folder: &Path) -> BTreeMap<String, u64> {
+pub(super) fn statuses(folder: &Path) -> BTreeMap<String, u64> {
     let connection = Connection::open(folder.join("state/records.db")).unwrap();
     let mut select =
         connection.prepare("SELECT review_status, count(*) FROM midbot_images GROUP BY 1").unwrap();

@@ -123,3 +123,117 @@ async fn the_users_own_names_may_hold_anything() {
     let other = SqliteRecords::open(&path, "my images; --", &Columns::default());
     assert!(matches!(other, Err(RecordError::Misconfigured(_))), "{other:?}");
 }
+
+mod choosing {
+    use super::*;
+    use crate::review::record::selection::{Details, Found, RERUN, Selection, SendBack, Taken};
+    use crate::review::record::{ERROR, PROCESSING, SUCCESS};
+
+    /// id, status, category, details, taken
+    type Row<'a> = (&'a str, &'a str, Option<&'a str>, Option<&'a str>, Option<i64>);
+
+    async fn with(folder: &Path, rows: &[Row<'_>]) -> SqliteRecords {
+        let names: Vec<&str> = rows.iter().map(|row| row.0).collect();
+        let records = with_rows(folder, &names).await;
+        let connection = Connection::open(folder.join("state/records.db")).unwrap();
+        for (id, status, category, details, taken) in rows {
+            let sql = "UPDATE midbot_images SET review_status = ?2, auto_review_status = ?3,
+                           auto_review_details = ?4, updated_at = ?5 WHERE id = ?1";
+            let taken = taken.map(|seconds| stamp(at(seconds)));
+            connection.execute(sql, params![id, status, category, details, taken]).unwrap();
+        }
+        records
+    }
+
+    fn reviewed(categories: &[&str], taken: Taken) -> Selection {
+        Selection {
+            statuses: vec![SUCCESS.into(), ERROR.into()],
+            categories: categories.iter().map(|code| (*code).to_owned()).collect(),
+            details: Details::Any,
+            taken,
+        }
+    }
+
+    async fn ids(records: &SqliteRecords, selection: &Selection) -> Vec<String> {
+        let mut found: Vec<Found> = Vec::new();
+        loop {
+            let cursor = found
+                .last()
+                .map(|row| Cursor { created_at: row.record.created_at, id: row.record.id.clone() });
+            let page = records.find(selection, cursor.as_ref(), 2).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            found.extend(page);
+        }
+        assert_eq!(records.count_of(selection).await.unwrap(), found.len() as u64);
+        found.into_iter().map(|row| row.record.id.0).collect()
+    }
+
+    #[tokio::test]
+    async fn rows_are_found_by_code_date_and_the_old_services_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let broken = Some("Error parsing response: Expecting value");
+        let rows: [Row<'_>; 9] = [
+            ("a", SUCCESS, Some("T1, W1, H1"), Some("x"), Some(10)),
+            ("b", SUCCESS, Some("H1"), Some("x"), Some(20)),
+            ("c", SUCCESS, Some("good"), broken, Some(30)),
+            ("d", SUCCESS, Some("good"), Some("Analysis failed - invalid JSON response."), None),
+            ("e", SUCCESS, Some("good"), Some("A stone. Error parsing response"), Some(40)),
+            ("f", ERROR, Some(ERROR), broken, Some(50)),
+            ("g", PROCESSING, None, None, Some(-100_000)),
+            ("h", PROCESSING, None, None, Some(60)),
+            ("i", "downloaded", None, None, None),
+        ];
+        let records = with(folder.path(), &rows).await;
+        assert_eq!(ids(&records, &reviewed(&["H1"], Taken::Any)).await, ["a", "b"]);
+        assert_eq!(
+            ids(&records, &reviewed(&["W1", "good"], Taken::Any)).await,
+            ["a", "c", "d", "e"]
+        );
+        assert_eq!(ids(&records, &reviewed(&["T"], Taken::Any)).await, [""; 0]);
+        let between = Taken::Between(Some(at(20)), Some(at(50)));
+        assert_eq!(ids(&records, &reviewed(&[], between)).await, ["b", "c", "e"]);
+        assert_eq!(ids(&records, &Selection::unreadable()).await, ["c", "d"]);
+        assert_eq!(ids(&records, &Selection::stuck(at(-86_400))).await, ["g"]);
+    }
+
+    #[tokio::test]
+    async fn a_row_is_sent_back_only_if_it_still_is_as_it_was_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows: [Row<'_>; 4] = [
+            ("a", SUCCESS, Some("N1"), Some("x"), Some(10)),
+            ("b", SUCCESS, Some("N1"), Some("x"), Some(10)),
+            ("c", SUCCESS, Some("N1"), Some("x"), Some(10)),
+            ("d", SUCCESS, Some("N1"), Some("x"), None),
+        ];
+        let records = with(folder.path(), &rows).await;
+        let found = records.find(&reviewed(&["N1"], Taken::Any), None, 9).await.unwrap();
+        let connection = Connection::open(folder.path().join("state/records.db")).unwrap();
+        // A person corrects one, and another review takes one and brings it back.
+        let change = |sql: &str| connection.execute(sql, []).unwrap();
+        change("UPDATE midbot_images SET auto_review_status = 'good' WHERE id = 'b'");
+        change("UPDATE midbot_images SET updated_at = '2030-01-01T00:00:00Z' WHERE id = 'c'");
+        let changed = records.send_back(&found, &SendBack::Rerun).await.unwrap();
+        assert_eq!(changed, [RecordId("a".into()), RecordId("d".into())]);
+        let row = records.rows_by_id(&changed[..1]).await.unwrap().remove(0);
+        assert_eq!(row.record.status, RERUN);
+        assert_eq!(row.auto_review_status.as_deref(), Some("good"));
+        assert_eq!(row.auto_review_details.as_deref(), Some("x"), "nothing else is changed");
+        assert_eq!(row.updated_at, Some(at(10)));
+        assert!(records.send_back(&found[..1], &SendBack::Rerun).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stuck_row_waits_again_and_nothing_else_of_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let rows: [Row<'_>; 1] = [("a", PROCESSING, Some("old"), None, Some(-100_000))];
+        let records = with(folder.path(), &rows).await;
+        let found = records.find(&Selection::stuck(at(-86_400)), None, 9).await.unwrap();
+        let to = SendBack::Waiting("downloaded".into());
+        assert_eq!(records.send_back(&found, &to).await.unwrap().len(), 1);
+        let row = records.rows_by_id(&[RecordId("a".into())]).await.unwrap().remove(0);
+        assert_eq!(row.record.status, "downloaded");
+        assert_eq!(row.auto_review_status.as_deref(), Some("old"));
+    }
+}

@@ -12,6 +12,8 @@ use postgrest::{Builder, Postgrest};
 use crate::review::record::{Cursor, RecordId};
 use crate::review::settings::Columns;
 
+mod choosing;
+
 /// How a request is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Request {
@@ -67,9 +69,14 @@ impl Table {
 
     /// A page of rows with one of these statuses, oldest first, after the cursor.
     pub(super) fn page(&self, statuses: &[String], after: Option<&Cursor>, limit: u32) -> Request {
-        let c = &self.columns;
-        let (created, id) = (&c.created_at, &c.id);
-        let mut query = self.all().in_(&c.review_status, statuses.iter().map(|s| quoted(s)));
+        let column = &self.columns.review_status;
+        let query = self.all().in_(column, statuses.iter().map(|s| quoted(s)));
+        self.paged(query, after, limit)
+    }
+
+    /// A page of what is asked for, oldest first, after the cursor.
+    fn paged(&self, mut query: Builder, after: Option<&Cursor>, limit: u32) -> Request {
+        let (created, id) = (&self.columns.created_at, &self.columns.id);
         match after {
             None => {}
             Some(Cursor { created_at: Some(at), id: last }) => {

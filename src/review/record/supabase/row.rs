@@ -39,7 +39,7 @@ pub(super) fn updated_at(row: &Map<String, Value>, columns: &Columns) -> Option<
 }
 
 /// A value as it would stand in an address; `None` for NULL.
-fn text(value: Option<&Value>) -> Option<String> {
+pub(super) fn text(value: Option<&Value>) -> Option<String> {
     match value? {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),

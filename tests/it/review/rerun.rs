@@ -1,0 +1,165 @@
+//! `lookout rerun` and `review --id` as a user starts them: it shows first, does it with `--yes`,
+//! and reviews at once with `--now`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use lookout::drill::stand_in::Behaviour;
+use rusqlite::Connection;
+use serde_json::Value;
+
+use super::binary::{add_photos, folder, lookout, stand_in, statuses, text};
+
+/// Exit code, standard output, standard error.
+async fn say(folder: &Path, args: &[&str]) -> (i32, String, String) {
+    let ended = lookout(folder, args).wait_with_output();
+    let output = tokio::time::timeout(Duration::from_secs(120), ended).await.unwrap().unwrap();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+fn change(folder: &Path, sql: &str) -> usize {
+    let connection = Connection::open(folder.join("state/records.db")).unwrap();
+    connection.execute(sql, []).unwrap()
+}
+
+fn an_id(folder: &Path, status: &str) -> String {
+    let connection = Connection::open(folder.join("state/records.db")).unwrap();
+    let sql = "SELECT id FROM midbot_images WHERE review_status = ?1 ORDER BY id";
+    connection.query_row(sql, [status], |row| row.get(0)).unwrap()
+}
+
+/// A folder whose photographs have all been reviewed.
+async fn reviewed(
+    behaviour: Behaviour,
+) -> (tempfile::TempDir, lookout::drill::stand_in::StandIn, u64) {
+    let stand_in = stand_in(behaviour).await;
+    let folder = folder(&stand_in);
+    let n_photos = add_photos(folder.path());
+    let (code, _, err) = say(folder.path(), &["review"]).await;
+    assert_eq!(code, 0, "{err}");
+    (folder, stand_in, n_photos)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_shows_first_and_changes_nothing_without_yes() {
+    let (folder, _stand_in, n_photos) = reviewed(Behaviour::default()).await;
+    let folder = folder.path();
+    let before = statuses(folder);
+    let (code, out, _) = say(folder, &["rerun", "--status", "auto_review_success"]).await;
+    assert_eq!(code, 0);
+    assert!(
+        out.starts_with(&format!(
+            "{n_photos} rows would become rerun_for_clarity, with category good."
+        )),
+        "{out}"
+    );
+    assert!(out.contains("Nothing was changed. The same with --yes does it."), "{out}");
+    assert!(out.contains("Runs do not pick up rerun_for_clarity"), "{out}");
+    assert_eq!(statuses(folder), before);
+
+    let (code, out, _) = say(folder, &["rerun", "--from", "1h", "--limit", "2", "--yes"]).await;
+    assert_eq!(code, 0);
+    assert!(out.starts_with("2 rows changed: rerun_for_clarity now."), "{out}");
+    assert_eq!(statuses(folder)["rerun_for_clarity"], 2);
+
+    let (code, _, err) = say(folder, &["rerun", "--yes"]).await;
+    assert_eq!(code, 2, "nobody means every row by saying nothing: {err}");
+    let (code, out, _) = say(folder, &["rerun", "--category", "pl", "--to", "2020-01-01"]).await;
+    assert_eq!((code, out.as_str()), (0, "No such row. Nothing was changed.\n"));
+    let (_, out, _) = say(folder, &["rerun", "--from", "1h", "--json"]).await;
+    let object: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (object["done"].as_bool(), object["found"].as_u64()),
+        (Some(false), Some(n_photos - 2))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_now_the_rows_and_no_others_are_reviewed_at_once() {
+    let (folder, stand_in, n_photos) = reviewed(Behaviour::default()).await;
+    let folder = folder.path();
+    change(
+        folder,
+        "UPDATE midbot_images SET auto_review_status = 'good',
+             auto_review_details = 'Error parsing response: x' WHERE job_id IN ('cat', 'text')",
+    );
+    // Somebody else's rows of the same status stay as they are.
+    change(
+        folder,
+        "UPDATE midbot_images SET review_status = 'rerun_for_clarity' WHERE job_id IN ('coins', 'coffee')",
+    );
+    let before = stand_in.stats().calls;
+    let (code, out, _) = say(folder, &["rerun", "--unreadable", "--now"]).await;
+    assert_eq!(code, 0);
+    assert!(out.contains("2 rows would be reviewed at once: about "), "{out}");
+    assert_eq!(stand_in.stats().calls, before);
+
+    let (code, out, err) = say(folder, &["rerun", "--unreadable", "--now", "--yes"]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(last["summary"]["claimed"], 2);
+    assert_eq!(stand_in.stats().calls, before + 2);
+    assert_eq!(statuses(folder)["auto_review_success"], n_photos - 2);
+    assert_eq!(statuses(folder)["rerun_for_clarity"], 2);
+    let (_, out, _) = say(folder, &["rerun", "--unreadable"]).await;
+    assert!(out.starts_with("No such row."), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_image_is_named_and_what_can_not_be_done_is_said() {
+    let (folder, stand_in, _) = reviewed(Behaviour::default()).await;
+    let folder = folder.path();
+    let id = an_id(folder, "auto_review_success");
+    let (code, out, err) = say(folder, &["rerun", "--id", &id, "--id", "nobody", "--yes"]).await;
+    assert_eq!(code, 1, "one of the two could not be done");
+    assert!(err.contains("nobody: there is no such row"), "{err}");
+    assert!(out.starts_with("1 row changed: rerun_for_clarity now."), "{out}");
+    let (code, _, err) = say(folder, &["rerun", "--id", &id]).await;
+    assert_eq!(code, 0);
+    assert!(err.contains("it is rerun_for_clarity already"), "{err}");
+
+    let (_, out, _) = say(folder, &["rerun", "--status", "rerun_for_clarity"]).await;
+    assert!(out.starts_with("Already rerun_for_clarity: 1 row."), "{out}");
+    let before = stand_in.stats().calls;
+    let (code, out, err) = say(folder, &["review", "--id", &id]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!((an_id(folder, "auto_review_success"), stand_in.stats().calls), (id, before + 1));
+    assert!(!statuses(folder).contains_key("rerun_for_clarity"));
+    let (code, _, err) = say(folder, &["review", "--id", "nobody"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("there is no record with this id"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stuck_rows_wait_again_but_not_those_of_a_review_on_this_machine() {
+    let (folder, _stand_in, _) = reviewed(Behaviour::default()).await;
+    let folder = folder.path();
+    let of_the_old_service = an_id(folder, "auto_review_success");
+    let long_ago = "review_status = 'processing', updated_at = '2026-01-01T00:00:00.000000Z'";
+    change(folder, &format!("UPDATE midbot_images SET {long_ago} WHERE job_id IN ('cat', 'text')"));
+    change(
+        folder,
+        &format!("UPDATE midbot_images SET {long_ago} WHERE id = '{of_the_old_service}'"),
+    );
+    let n_stuck = statuses(folder)["processing"];
+    let ours: String = Connection::open(folder.join("state/records.db"))
+        .unwrap()
+        .query_row("SELECT id FROM midbot_images WHERE job_id = 'cat'", [], |row| row.get(0))
+        .unwrap();
+    let notes = Connection::open(folder.join("state/review.db")).unwrap();
+    let noted = notes.execute(
+        "INSERT INTO claims (scope, record_id, from_status, claimed_at, holder)
+         SELECT scope, ?1, 'downloaded', '2026-01-01T00:00:00.000000Z', 99 FROM tries LIMIT 1",
+        [&ours],
+    );
+    assert_eq!(noted.unwrap(), 1);
+    let (code, out, _) = say(folder, &["rerun", "--stuck"]).await;
+    assert_eq!(code, 0);
+    assert!(out.contains("would go back to downloaded"), "{out}");
+    assert!(out.contains("1 row more belong"), "{out}");
+    let (code, out, _) = say(folder, &["rerun", "--stuck", "--yes"]).await;
+    assert_eq!(code, 0);
+    assert!(out.contains("The next run reviews rows that are downloaded"), "{out}");
+    let now = statuses(folder);
+    assert_eq!((now["downloaded"], now["processing"]), (n_stuck - 1, 1));
+}
