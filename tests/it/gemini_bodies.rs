@@ -11,7 +11,7 @@ use lookout::review::reviewer::gemini::classifier::{
     Again, Billing, Class, Kind, Misunderstood, OnKey, OnRun, OnTry, Quota, classify,
 };
 
-fn folder() -> std::path::PathBuf {
+pub(crate) fn folder() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gemini")
 }
 

@@ -2,6 +2,7 @@
 //! runs as fast as it can.
 
 mod binary;
+mod bodies;
 mod crash;
 mod faults;
 mod flow;

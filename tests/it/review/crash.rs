@@ -47,6 +47,9 @@ impl Source for NamesAsPictures {
 #[async_trait]
 impl Preparer for NamesAsPictures {
     async fn prepare(&self, bytes: Bytes) -> Result<Prepared, String> {
+        if bytes.ends_with(b"broken") {
+            return Err("the JPEG is cut off".into());
+        }
         let sha256 = "0".repeat(64);
         Ok(Prepared { mime_type: "image/jpeg", bytes, width: 1, height: 1, sha256 })
     }
@@ -202,26 +205,42 @@ async fn a_picture_that_kills_the_process_ends_as_an_error_and_its_neighbours_lo
     assert!(details.contains("3 tries") && details.contains("process died"), "{details}");
 }
 
+/// How often a review is killed; `.ci/soak` raises it.
+#[expect(clippy::disallowed_methods, reason = "a test's size comes from the environment")]
+fn n_kills() -> u64 {
+    std::env::var("LOOKOUT_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
+}
+
 #[tokio::test]
 async fn kill_9_at_any_moment_loses_no_row_and_leaves_none_in_processing() {
-    const KILLS: u64 = 10;
     const CAPACITY: u32 = 16;
-    let folder = folder_with(names(1000), CAPACITY).await;
+    let n_kills = n_kills();
+    // So many that they outlast the kills.
+    let n_rows = 2000.max(n_kills * 80);
+    let mut rows = names(usize::try_from(n_rows).unwrap());
+    // Sick ones among them, which end as errors whoever dies.
+    rows.extend((0..20).map(|n| format!("p{:04}-broken", n * 97)));
+    let folder = folder_with(rows, CAPACITY).await;
     let folder = folder.path();
     let seed = u64::from(std::process::id());
     let mut random = fastrand::Rng::with_seed(seed);
-    for _ in 0..KILLS {
+    let mut n_in_the_middle = 0;
+    for _ in 0..n_kills {
         let mut child = start_child(folder);
         // Long enough to begin in most cases, short enough to be in the middle.
-        let patience = Duration::from_millis(random.u64(20..700));
+        let patience = Duration::from_millis(random.u64(20..500));
         tokio::time::sleep(patience).await;
+        n_in_the_middle += u64::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
     }
+    assert_eq!(n_in_the_middle, n_kills, "it was done before the last kill, seed {seed}");
     assert!(start_child(folder).wait().unwrap().success(), "seed {seed}");
-    assert_eq!(statuses(folder), [("auto_review_success".to_owned(), 1000)].into(), "seed {seed}");
+    let expected =
+        [("auto_review_error".to_owned(), 20), ("auto_review_success".to_owned(), n_rows as i64)];
+    assert_eq!(statuses(folder), expected.into(), "seed {seed}");
     let n_calls = calls(folder).len() as u64;
-    assert!(n_calls <= 1000 + KILLS * u64::from(CAPACITY), "{n_calls} calls, seed {seed}");
+    assert!(n_calls <= n_rows + n_kills * u64::from(CAPACITY), "{n_calls} calls, seed {seed}");
     let connection = Connection::open(folder.join("review.db")).unwrap();
     let n_claims: i64 =
         connection.query_row("SELECT count(*) FROM claims", [], |row| row.get(0)).unwrap();
@@ -230,14 +249,14 @@ async fn kill_9_at_any_moment_loses_no_row_and_leaves_none_in_processing() {
 
 #[tokio::test]
 async fn two_reviews_at_once_review_each_row_exactly_once() {
-    let folder = folder_with(names(1000), 16).await;
+    let folder = folder_with(names(2000), 16).await;
     let folder = folder.path();
     let mut children = [start_child(folder), start_child(folder)];
     for child in &mut children {
         assert!(child.wait().unwrap().success());
     }
-    assert_eq!(statuses(folder), [("auto_review_success".to_owned(), 1000)].into());
+    assert_eq!(statuses(folder), [("auto_review_success".to_owned(), 2000)].into());
     let mut called = calls(folder);
     called.sort();
-    assert_eq!(called, names(1000));
+    assert_eq!(called, names(2000));
 }

@@ -50,6 +50,10 @@ struct Hand<'a> {
     prose: u32,
     larger_caps: u32,
     read_again: u32,
+    /// How all attempts had fared when this try began.
+    at_first: Meanwhile,
+    /// The last word was that there is no quota.
+    no_quota: Option<String>,
     /// How all attempts had fared when this try met its first fault, and this try's part since.
     troubled: Option<(Meanwhile, Meanwhile)>,
     /// What stood in the way last, for when time runs out.
@@ -87,6 +91,8 @@ pub(super) async fn run(gemini: &Gemini, ask: &Ask<'_>) -> Outcome {
         prose: 0,
         larger_caps: 0,
         read_again: 0,
+        at_first: gemini.fared(),
+        no_quota: None,
         troubled: None,
         trouble: None,
         body: None,
@@ -160,8 +166,10 @@ impl Hand<'_> {
         loop {
             match self.gemini.projects.turn(Instant::now(), self.gemini.clock.now()) {
                 Turn::Go(ticket) => return Ok(ticket),
-                // Its turn did not come: nobody's fault.
-                Turn::Wait(at) if at >= self.until => return Err(Fault::OutOfTime),
+                // Its turn did not come: as a rule nobody's fault.
+                Turn::Wait(at) if at >= self.until => {
+                    return Err(self.out_of_quota().unwrap_or(Fault::OutOfTime));
+                }
                 Turn::Wait(at) => sleep_until(at).await,
                 Turn::Closed { until, says } => {
                     return Err(Fault::Quota { until: Some(until), reason: self.clean(&says) });
@@ -391,7 +399,8 @@ impl Hand<'_> {
             Kind::Quota(_) => {
                 self.refused(ticket, class);
                 self.gemini.too_many();
-                // Only a closed project is the end of the quota; this is a matter of a minute.
+                // As a rule a matter of a minute.
+                self.no_quota = Some(self.clean(&class.says));
                 self.trouble = None;
                 Next::Again(Duration::ZERO)
             }
@@ -481,6 +490,9 @@ impl Hand<'_> {
         if let Some(fault) = &self.trouble {
             return fault.clone();
         }
+        if let Some(fault) = self.out_of_quota() {
+            return fault;
+        }
         let limit = self.gemini.settings.try_timeout.as_secs_f64();
         let health = crate::review::reviewer::Reviewer::health(self.gemini);
         if health.breaker_open {
@@ -489,6 +501,14 @@ impl Hand<'_> {
         }
         let reason = format!("there was no answer within {limit:.0} s");
         Fault::Unavailable { status: None, reason }
+    }
+
+    /// A whole try's time, and nobody was let through: quota does not come back by waiting.
+    fn out_of_quota(&self) -> Option<Fault> {
+        let in_vain = self.ask.deadline > self.until
+            && self.gemini.fared().answered == self.at_first.answered;
+        let reason = self.no_quota.clone().filter(|_| in_vain)?;
+        Some(Fault::Quota { until: None, reason })
     }
 
     fn clean(&self, text: &str) -> String {

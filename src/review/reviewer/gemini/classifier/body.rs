@@ -1,0 +1,55 @@
+//! The body of an error: envelope, list, page or nothing.
+//!
+//! Invariant: a part that is new to us costs no other part.
+
+use serde_json::Value;
+
+use crate::review::reviewer::gemini::wire::error::{ApiError, ErrorDetail, ErrorEnvelope};
+
+/// Characters of the service's own words that are passed on to people.
+const MAX_WORDS: usize = 300;
+
+/// The error in the body: the envelope, the envelope in a list, or nothing (HTML, empty).
+pub(super) fn parse(body: &[u8]) -> ApiError {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return ApiError::default();
+    };
+    let envelope = match value {
+        Value::Array(list) => list.into_iter().next().unwrap_or(Value::Null),
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Object(_)) => other,
+    };
+    if let Ok(parsed) = serde_json::from_value::<ErrorEnvelope>(envelope.clone()) {
+        return parsed.error;
+    }
+    // Details of a kind that is new to us must not cost us message and status.
+    let text = |name: &str| envelope["error"][name].as_str().map(str::to_owned);
+    ApiError { code: None, message: text("message"), status: text("status"), details: None }
+}
+
+pub(super) fn details(error: &ApiError) -> impl Iterator<Item = &ErrorDetail> {
+    error.details.iter().flatten()
+}
+
+pub(super) fn reason(error: &ApiError) -> Option<&str> {
+    details(error).find_map(|detail| detail.reason.as_deref())
+}
+
+pub(super) fn message(error: &ApiError) -> &str {
+    error.message.as_deref().unwrap_or_default()
+}
+
+/// ` ("…")`, on one line and not too long; nothing if the service said nothing.
+pub(super) fn in_its_words(error: &ApiError) -> String {
+    let words: Vec<&str> = message(error).split_whitespace().collect();
+    if words.is_empty() {
+        return String::new();
+    }
+    let text = words.join(" ");
+    let short: String = text.chars().take(MAX_WORDS).collect();
+    let more = if short.len() < text.len() { "…" } else { "" };
+    format!(" (\"{short}{more}\")")
+}

@@ -1,0 +1,135 @@
+//! Status 429: which limit was exceeded, and for how long.
+//!
+//! Invariant: of several delays the longest counts, and a day's quota lasts the day whatever delay
+//! is stated.
+
+use std::time::Duration;
+
+use super::body::{details, in_its_words, message};
+use super::{Counts, Kind, Limit, OUT_OF_CREDIT, Quota};
+use crate::review::reviewer::gemini::wire::error::ApiError;
+
+/// A rate limit without a stated delay: the quota is counted by the minute.
+const A_MINUTE: Duration = Duration::from_secs(60);
+/// A delay beyond this is no pause inside a run, it is the end of the quota.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+pub(super) fn too_many(error: &ApiError, retry_after: Option<&str>) -> (Kind, String) {
+    let message = message(error);
+    let lower = message.to_lowercase();
+    let stated = stated_delay(error, retry_after);
+    // The order is that of Google's own client, with what recordings have taught.
+    if lower.contains("prepayment credits are depleted") {
+        return (Kind::OutOfCredit, OUT_OF_CREDIT.into());
+    }
+    if lower.contains("spend-based rate limit") {
+        let pause = stated.unwrap_or(A_MINUTE).max(A_MINUTE);
+        let says = "the account spends faster than its billing tier allows (10 minutes' limit): \
+                    all its projects must wait";
+        return (Kind::Quota(Quota::Account(pause)), says.into());
+    }
+    let ids: Vec<&str> = details(error)
+        .flat_map(|detail| detail.violations.as_deref().unwrap_or(&[]))
+        .filter_map(|violation| violation.quota_id.as_deref())
+        .collect();
+    let stated_limits = in_numbers(error);
+    if ids.iter().any(|id| id.contains("PerDay") || id.contains("Daily")) {
+        let says = format!("the project's quota for today is used up{stated_limits}");
+        return (Kind::Quota(Quota::Day), says);
+    }
+    let per_minute = ids.iter().any(|id| id.contains("PerMinute"));
+    match stated.or(per_minute.then_some(A_MINUTE)) {
+        Some(delay) if delay > LONGEST_PAUSE => {
+            let says = format!(
+                "the project's quota is used up for {} minutes{stated_limits}",
+                delay.as_secs().div_ceil(60)
+            );
+            (Kind::Quota(Quota::Long(delay)), says)
+        }
+        Some(delay) => {
+            let says = format!(
+                "the project's quota is used up for {} s{stated_limits}",
+                delay.as_secs_f64().ceil()
+            );
+            (Kind::Quota(Quota::Minute(delay)), says)
+        }
+        None => {
+            let says =
+                format!("Gemini says that there are too many requests{}", in_its_words(error));
+            (Kind::Quota(Quota::Vague), says)
+        }
+    }
+}
+
+/// The largest of `RetryInfo`, "Please retry in …" and the header: they are known to disagree.
+fn stated_delay(error: &ApiError, retry_after: Option<&str>) -> Option<Duration> {
+    let info = details(error).filter_map(|d| d.retry_delay.as_deref()).filter_map(parse_delay);
+    let in_words = message(error).split("retry in ").skip(1).filter_map(|rest| {
+        parse_delay(rest.split_whitespace().next()?.trim_end_matches(['.', ',']))
+    });
+    // A date instead of seconds has never been seen here; without it the other two decide.
+    let header = retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+    info.chain(in_words).chain(header).max()
+}
+
+/// `34.074824224s`, `60s`, `900ms`.
+fn parse_delay(text: &str) -> Option<Duration> {
+    let (number, scale) = match text.strip_suffix("ms") {
+        Some(number) => (number, 0.001),
+        None => (text.strip_suffix('s')?, 1.0),
+    };
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * scale).ok()
+}
+
+pub(super) fn limits(error: &ApiError) -> Vec<Limit> {
+    details(error)
+        .flat_map(|detail| detail.violations.as_deref().unwrap_or(&[]))
+        .filter_map(|violation| {
+            let id = violation.quota_id.as_deref()?;
+            let value = violation.quota_value.as_deref()?.parse().ok()?;
+            let counts = if id.contains("PerDay") || id.contains("Daily") {
+                Counts::PerDay
+            } else if id.contains("InputTokens") {
+                Counts::TokensPerMinute
+            } else if id.contains("Requests") && id.contains("PerMinute") {
+                Counts::RequestsPerMinute
+            } else {
+                return None;
+            };
+            Some(Limit { counts, value })
+        })
+        .collect()
+}
+
+fn in_numbers(error: &ApiError) -> String {
+    let stated: Vec<String> = limits(error)
+        .iter()
+        .map(|limit| {
+            let what = match limit.counts {
+                Counts::RequestsPerMinute => "requests a minute",
+                Counts::TokensPerMinute => "input tokens a minute",
+                Counts::PerDay => "a day",
+            };
+            format!("{} {what}", limit.value)
+        })
+        .collect();
+    if stated.is_empty() { String::new() } else { format!(" (limit: {})", stated.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_is_read_in_every_form_it_comes_in() {
+        for (text, expected) in [
+            ("34.074824224s", Some(Duration::from_secs_f64(34.074_824_224))),
+            ("60s", Some(Duration::from_secs(60))),
+            ("900ms", Some(Duration::from_millis(900))),
+            ("soon", None),
+            ("-3s", None),
+        ] {
+            assert_eq!(parse_delay(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Errors that are no quota: request, key, project, model, and the service's own failures.
+//!
+//! Invariant: `ErrorInfo.reason` is asked before words are.
+
+use super::body::{details, in_its_words, message, reason};
+use super::{Again, Billing, Kind, Misunderstood};
+use crate::review::reviewer::gemini::wire::error::ApiError;
+
+pub(super) fn bad_request(error: &ApiError) -> (Kind, String) {
+    let message = message(error);
+    let lower = message.to_lowercase();
+    if reason(error) == Some("API_KEY_INVALID") {
+        let says = if lower.contains("expired") {
+            "the API key has expired: make a new one at https://aistudio.google.com/apikey"
+        } else {
+            "the API key is not valid (API_KEY_INVALID): is it copied whole, and not deleted?"
+        };
+        return (Kind::KeyRejected, says.into());
+    }
+    if error.status.as_deref() == Some("FAILED_PRECONDITION") || lower.contains("user location") {
+        let says = format!(
+            "Gemini may not be used from here with this project's plan{}",
+            in_its_words(error)
+        );
+        return (Kind::Location, says);
+    }
+    if lower.contains("multiple authentication credentials") {
+        let says = "Gemini received two keys in one request: does a proxy add one?".to_owned();
+        return (Kind::Misunderstood(Misunderstood::Other), says);
+    }
+    if lower.contains("token count exceeds") {
+        let says = format!("the request is too long for the model{}", in_its_words(error));
+        return (Kind::Picture(Again::Never), says);
+    }
+    let names_a_field = details(error).any(|d| d.field_violations.is_some())
+        || lower.contains("unknown name")
+        || lower.contains("invalid json payload")
+        || lower.contains("invalid value at");
+    let form = [
+        "response_json_schema",
+        "response_mime_type",
+        "response_format",
+        "responsejsonschema",
+        "responsemimetype",
+        "responseformat",
+    ];
+    if form.iter().any(|name| lower.contains(name)) {
+        let says = format!("Gemini does not take this form of schema{}", in_its_words(error));
+        return (Kind::Misunderstood(Misunderstood::SchemaForm), says);
+    }
+    if lower.contains("thinking") {
+        let says = format!("the model does not take this thinking level{}", in_its_words(error));
+        return (Kind::Misunderstood(Misunderstood::Thinking), says);
+    }
+    if names_a_field {
+        let says = format!(
+            "Gemini does not understand Lookout's request{}: this is an error of Lookout, \
+             please report it",
+            in_its_words(error)
+        );
+        return (Kind::Misunderstood(Misunderstood::Other), says);
+    }
+    let again = if lower.contains("unable to process") { Again::Once } else { Again::Never };
+    (Kind::Picture(again), format!("Gemini can't read this picture{}", in_its_words(error)))
+}
+
+pub(super) fn unauthenticated(error: &ApiError) -> String {
+    if reason(error) == Some("ACCESS_TOKEN_TYPE_UNSUPPORTED") {
+        return "the API key is bound to a service account that does not accept it \
+                (ACCESS_TOKEN_TYPE_UNSUPPORTED): make a new key"
+            .into();
+    }
+    format!("Gemini does not accept the API key{}", in_its_words(error))
+}
+
+pub(super) fn forbidden(error: &ApiError) -> (Kind, String) {
+    let lower = message(error).to_lowercase();
+    if lower.contains("leaked") {
+        let says = "Google has blocked this API key because it was found published: make a new \
+                    one, and keep it out of code and logs";
+        return (Kind::KeyRejected, says.into());
+    }
+    if lower.contains("unregistered callers") {
+        return (Kind::KeyRejected, "no API key arrived at Gemini: does a proxy remove it?".into());
+    }
+    if lower.contains("denied access") {
+        let says = "Google has denied the project access to Gemini: ask Google's support";
+        return (Kind::ProjectRejected, says.into());
+    }
+    let says = match reason(error) {
+        Some("API_KEY_SERVICE_BLOCKED") => {
+            let says = "the API key is restricted and may not call the Generative Language API: \
+                        allow it in the key's restrictions";
+            return (Kind::KeyRejected, says.into());
+        }
+        Some("SERVICE_DISABLED") => {
+            "the Generative Language API is not switched on in the project: enable it in the \
+             Google Cloud console, and wait a few minutes"
+                .to_owned()
+        }
+        Some("CONSUMER_SUSPENDED") => {
+            "Google has suspended the project: look into the Google Cloud console".to_owned()
+        }
+        Some(_) | None => format!("Gemini refuses the API key (403){}", in_its_words(error)),
+    };
+    let kind = match reason(error) {
+        Some("SERVICE_DISABLED" | "CONSUMER_SUSPENDED") => Kind::ProjectRejected,
+        Some(_) | None => Kind::KeyRejected,
+    };
+    (kind, says)
+}
+
+pub(super) fn not_found(error: &ApiError) -> (Kind, String) {
+    if message(error).to_lowercase().contains("no longer available to new users") {
+        let says = format!("the model is not open to this project{}", in_its_words(error));
+        return (Kind::ModelRetired, says);
+    }
+    let says = if error.message.is_some() {
+        format!("Gemini has no such model{}", in_its_words(error))
+    } else {
+        "404 came where Gemini should be: is [reviewer] base_url right?".to_owned()
+    };
+    (Kind::NoSuchModel, says)
+}
+
+pub(super) fn overloaded(status: u16, error: &ApiError) -> (Kind, String) {
+    // The model may have worked until somebody lost patience.
+    let billing = match status {
+        502 | 504 | 499 => Billing::Possible,
+        _ => Billing::No,
+    };
+    (Kind::Overloaded(billing), format!("Gemini answered {status}{}", in_its_words(error)))
+}
