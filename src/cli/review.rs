@@ -4,6 +4,7 @@
 //! summary, and last of all the signal, if it is true. The work is the library's.
 //! Invariant: the signal is the last line, and when it can't be written the exit code says so.
 
+mod compare;
 mod dry_run;
 mod listener;
 mod one;
@@ -59,6 +60,15 @@ pub struct Args {
     /// Which image of the job
     #[arg(long, value_name = "N", requires = "job_id")]
     image_index: Option<i64>,
+    /// Say what would be said of N images that have been reviewed before, and where it differs;
+    /// nothing is written
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=10_000),
+        conflicts_with_all = ["lasts", "limit", "dry_run", "image", "id", "job_id"]
+    )]
+    compare: Option<u32>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -93,6 +103,8 @@ async fn choose(config: &Config, args: &Args) -> u8 {
     let form = if args.json { Form::Json } else { Form::Text };
     let done = if args.dry_run {
         dry_run::run(&config.review, args.limit, form, &clock).await
+    } else if let Some(n) = args.compare {
+        compare::run(&config.review, n, form, &config.redactor(), &clock).await
     } else if let Some(image) = &args.image {
         one::image(&config.review, image, form, &clock).await
     } else if let (Some(job), Some(index)) = (&args.job_id, args.image_index) {

@@ -57,6 +57,12 @@ impl Code {
         }
     }
 
+    /// The code of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name)
+    }
+
     /// Whether the answer gives this code. Text codes need text to be present at all.
     #[must_use]
     pub fn is_in(self, answer: &Answer) -> bool {

@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod category;
+pub mod comparison;
 pub mod picture;
 pub mod prompt;
 pub mod record;

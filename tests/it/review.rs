@@ -3,6 +3,7 @@
 
 mod binary;
 mod bodies;
+mod compare;
 mod crash;
 mod faults;
 mod flow;

@@ -22,7 +22,7 @@ declare name text;
 begin
     foreach name in array array['paging', 'claiming', 'settling', 'keys', 'lost_answers', 'whole',
                                 'hidden', 'readable', 'ruled', 'stamped', 'choosing',
-                                'sending_back', 'lost_changes'] loop
+                                'sending_back', 'lost_changes', 'chosen'] loop
         execute format('create table %I (like midbot_images including all)', name);
     end loop;
 end $$;

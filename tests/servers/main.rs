@@ -9,6 +9,7 @@
     reason = "a test may panic: that is how it fails"
 )]
 
+mod compare;
 mod images;
 mod records;
 mod rerun;

@@ -92,7 +92,7 @@ impl Listener for Screen {
 }
 
 /// Drawn whatever `NO_COLOR` says: it asks for no colours, not for no bar.
-fn new_bar() -> ProgressBar {
+pub(super) fn new_bar() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
     // The template is ours; were it wrong, the default bar would do.
     let style = ProgressStyle::with_template(

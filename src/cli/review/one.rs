@@ -128,7 +128,7 @@ async fn look(settings: &ReviewSettings, eyes: &Eyes, bytes: Bytes, form: Form) 
     }
 }
 
-fn words(fault: Fault) -> (String, u8) {
+pub(super) fn words(fault: Fault) -> (String, u8) {
     match fault {
         Fault::Unreadable { reason, correction: _ } | Fault::Picture { reason } => {
             (reason, EXIT_FAILED)
