@@ -46,13 +46,29 @@ pub struct SimClock {
     epoch: DateTime<Utc>,
     started: Instant,
     wall_skew: Mutex<TimeDelta>,
+    slept: Mutex<Duration>,
 }
 
 impl SimClock {
     /// Starts at `epoch`; must be called inside a tokio runtime.
     #[must_use]
     pub fn new(epoch: DateTime<Utc>) -> Self {
-        Self { epoch, started: Instant::now(), wall_skew: Mutex::new(TimeDelta::zero()) }
+        Self {
+            epoch,
+            started: Instant::now(),
+            wall_skew: Mutex::default(),
+            slept: Mutex::default(),
+        }
+    }
+
+    /// The machine sleeps for so long: wall and boot time go on, timers do not.
+    pub fn sleep_machine(&self, time: Duration) {
+        *self.slept.lock().unwrap_or_else(PoisonError::into_inner) += time;
+    }
+
+    /// Since the start, sleep included.
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed() + *self.slept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Steps the wall clock alone, as an administrator or NTP would.
@@ -64,13 +80,13 @@ impl SimClock {
 impl Clock for SimClock {
     fn now(&self) -> DateTime<Utc> {
         let skew = *self.wall_skew.lock().unwrap_or_else(PoisonError::into_inner);
-        let elapsed = TimeDelta::from_std(self.started.elapsed()).unwrap_or(TimeDelta::MAX);
+        let elapsed = TimeDelta::from_std(self.elapsed()).unwrap_or(TimeDelta::MAX);
         self.epoch + elapsed + skew
     }
 
     fn boot(&self) -> Duration {
         // An hour of uptime, so that code which subtracts from boot time meets no zero.
-        Duration::from_secs(3600) + self.started.elapsed()
+        Duration::from_secs(3600) + self.elapsed()
     }
 }
 

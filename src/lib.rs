@@ -14,6 +14,7 @@
 pub mod clock;
 pub mod http;
 pub mod protocol;
+pub mod pulse;
 pub mod redact;
 pub mod secret;
 pub mod storage;

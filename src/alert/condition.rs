@@ -87,6 +87,8 @@ pub struct Conditions {
     instance: String,
     /// What was written last; `None`: nothing yet, an earlier daemon may have left incidents.
     written: Option<Seen>,
+    /// Channels of the incident that is open, or was last.
+    broken: Vec<String>,
     /// Channels that were broken when an earlier daemon ended, and have accepted nothing since.
     doubtful: BTreeSet<String>,
 }
@@ -111,8 +113,8 @@ impl Conditions {
         clock: Arc<dyn Clock>,
         instance: String,
     ) -> Self {
-        let doubtful = BTreeSet::new();
-        Self { handle, incidents, clock, instance, written: None, doubtful }
+        let (broken, doubtful) = (Vec::new(), BTreeSet::new());
+        Self { handle, incidents, clock, instance, written: None, broken, doubtful }
     }
 
     /// Looks every few seconds, until it is told to stop.
@@ -139,6 +141,7 @@ impl Conditions {
         let channels = self.handle.channel_states();
         if self.written.is_none() {
             self.doubtful = self.broken_before().await?;
+            self.broken = self.doubtful.iter().cloned().collect();
         }
         self.doubtful.retain(|name| {
             channels.iter().any(|it| it.name == *name && it.state != ChannelState::Working)
@@ -160,6 +163,9 @@ impl Conditions {
             })
             .map(|kind| self.write_of(kind, found.get(&kind), now))
             .collect();
+        if let Some(fault) = found.get(&IncidentKind::ChannelBroken) {
+            self.broken.clone_from(&fault.channels);
+        }
         self.incidents.record(Outcome { incidents, ..Outcome::default() }, now).await?;
         self.handle.nudge();
         self.written = Some(seen);
@@ -193,10 +199,13 @@ impl Conditions {
                 },
                 notify: fault.notify.clone(),
             })),
-            None => IncidentWrite::Over {
-                key: key.text(),
-                facts: Box::new(Facts { recovered_at: Some(now), ..Facts::default() }),
-            },
+            None => {
+                let names = Some(self.broken.join(AND));
+                let provider =
+                    names.filter(|it| kind == IncidentKind::ChannelBroken && !it.is_empty());
+                let facts = Facts { provider, recovered_at: Some(now), ..Facts::default() };
+                IncidentWrite::Over { key: key.text(), facts: Box::new(facts) }
+            }
         }
     }
 }

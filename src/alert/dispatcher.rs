@@ -19,6 +19,7 @@ use super::message;
 use super::outbox::{NewDelivery, Outbox};
 use super::route;
 use crate::clock::Clock;
+use crate::pulse::{Beat, Pulse};
 use crate::redact::Redactor;
 use crate::storage::StorageError;
 use crate::watch::News;
@@ -72,6 +73,7 @@ pub struct Dispatcher {
     in_memory: HashSet<i64>,
     housekeeping: Housekeeping,
     trouble: StoreTrouble,
+    pulse: Pulse,
 }
 
 /// What is done once at start, and then now and then.
@@ -163,6 +165,7 @@ impl Dispatcher {
             in_memory: HashSet::new(),
             housekeeping: Housekeeping::default(),
             trouble: StoreTrouble::default(),
+            pulse: Pulse::default(),
         }
     }
 
@@ -227,8 +230,29 @@ impl Dispatcher {
         }
     }
 
+    /// Beats with this pulse, for a dispatcher that takes another's place.
+    #[must_use]
+    pub fn with_pulse(mut self, pulse: Pulse) -> Self {
+        self.pulse = pulse;
+        self
+    }
+
+    /// What the distribution does and when it last did it; how the channels are is in the handle.
+    #[must_use]
+    pub fn pulse(&self) -> watch::Receiver<Beat> {
+        self.pulse.subscribe()
+    }
+
     /// News become deliveries.
     async fn fan_out(&mut self) -> Stepped {
+        self.pulse.begin(&*self.clock);
+        let (stepped, error) = self.hand_out().await;
+        // Said by `trouble`, once.
+        let _ = self.pulse.end(&*self.clock, error);
+        stepped
+    }
+
+    async fn hand_out(&mut self) -> (Stepped, Option<String>) {
         let mut stepped = Stepped::Idle(POLL);
         while let Ok(news) = self.unrecorded.try_recv() {
             self.spread_in_memory(&news, &[]);
@@ -240,11 +264,11 @@ impl Dispatcher {
             Ok(Stepped::Idle(_)) => {}
             Err(error) => {
                 self.trouble.seen("dispatcher", &error);
-                return stepped;
+                return (stepped, Some(error.to_string()));
             }
         }
         self.trouble.gone("dispatcher");
-        stepped
+        (stepped, None)
     }
 
     /// Goes on to the next after a failure: with a store that can't be written, each is told from

@@ -9,47 +9,102 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::{App, Followed};
 use crate::clock::Clock;
-use crate::run::pulse::{Beat, Doing};
+use crate::pulse::{Beat, Doing};
 use crate::schedule::Schedule;
-use crate::web::status::{Daemon, LoopPulse, PulseState};
+use crate::schedule::ticker::{self, Bell};
+use crate::watch::Severity;
+use crate::watch::watchdog::WatchedLoop;
+use crate::web::status::{ChannelLine, Daemon, LoopPulse, PulseState};
 
 /// A loop that steps every second or oftener and says nothing for so long is dead: longer than any
 /// step that waits for a busy database (5 s), with as much again for a loaded machine.
 const DEAD_AFTER: Duration = Duration::from_secs(15);
 
+/// The database is written at least every ten seconds: the loops' signs of life.
+const STORE_DEAD_AFTER: Duration = Duration::from_secs(30);
+
+/// One loop of the daemon, as pages and watchdog look at it.
+#[derive(Clone)]
+pub(super) struct OneLoop {
+    name: &'static str,
+    /// In a message to people; `None`: its silence shows in another loop's, or can be told by nobody.
+    told_as: Option<(&'static str, Severity)>,
+    beat: watch::Receiver<Beat>,
+    dead_after: Duration,
+    /// Boot time since when it should move.
+    since: Duration,
+}
+
+/// The loops of this daemon, in the order of the story.
+pub(super) fn loops(app: &App, bell: &Bell) -> Vec<OneLoop> {
+    let since = app.clock.boot();
+    let one = |name, beat| OneLoop { name, told_as: None, beat, dead_after: DEAD_AFTER, since };
+    vec![
+        OneLoop {
+            told_as: Some(("the bell", Severity::Warning)),
+            dead_after: ticker::DEAD_AFTER,
+            ..one("bell", bell.pulse())
+        },
+        OneLoop {
+            told_as: Some(("the part that starts runs", Severity::Critical)),
+            ..one("conductor", app.conductor.pulse())
+        },
+        one("watchdog", app.watchdog.pulse()),
+        OneLoop {
+            told_as: Some(("the part that sends messages", Severity::Critical)),
+            ..one("dispatcher", app.dispatcher.pulse())
+        },
+        OneLoop { dead_after: STORE_DEAD_AFTER, ..one("store", app.writing.clone()) },
+    ]
+}
+
 /// The daemon as its pages see it.
 pub(super) struct Running {
-    pub(super) schedules: Vec<Schedule>,
+    pub(super) followed: Followed,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) loops: Vec<(&'static str, watch::Receiver<Beat>)>,
+    pub(super) loops: Vec<OneLoop>,
 }
 
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running")
-            .field("n_schedules", &self.schedules.len())
+            .field("n_schedules", &self.followed.schedules.borrow().len())
             .finish_non_exhaustive()
+    }
+}
+
+impl OneLoop {
+    /// For the watchdog; `None`: it can't tell anybody of this one.
+    pub(super) fn watched(&self) -> Option<WatchedLoop> {
+        let (name, severity) = self.told_as?;
+        Some(WatchedLoop { name, beat: self.beat.clone(), dead_after: self.dead_after, severity })
     }
 }
 
 impl Daemon for Running {
     fn schedules(&self) -> Vec<Schedule> {
-        self.schedules.clone()
+        self.followed.schedules.borrow().clone()
+    }
+
+    fn channels(&self) -> Vec<ChannelLine> {
+        self.followed.alerting.borrow().channels.iter().map(ChannelLine::of).collect()
     }
 
     fn pulse(&self) -> Vec<LoopPulse> {
         let boot = self.clock.boot();
-        self.loops.iter().map(|(name, beat)| loop_pulse(name, &beat.borrow(), boot)).collect()
+        self.loops.iter().map(|it| loop_pulse(it, boot)).collect()
     }
 }
 
-fn loop_pulse(name: &str, beat: &Beat, boot: Duration) -> LoopPulse {
-    let silent = boot.saturating_sub(beat.since_boot).as_secs();
-    let (state, doing) = if beat.since.is_none() {
+fn loop_pulse(one: &OneLoop, boot: Duration) -> LoopPulse {
+    let beat = one.beat.borrow().clone();
+    let silent = boot.saturating_sub(beat.since_boot.max(one.since));
+    let (state, doing) = if silent > one.dead_after {
+        (PulseState::Dead, format!("has not moved for {} s", silent.as_secs()))
+    } else if beat.since.is_none() {
         (PulseState::Alive, "starting".to_owned())
-    } else if beat.is_stale(boot, DEAD_AFTER) {
-        (PulseState::Dead, format!("has not moved for {silent} s"))
     } else if let Some(error) = &beat.last_error {
         (PulseState::Failing, error.clone())
     } else {
@@ -59,13 +114,24 @@ fn loop_pulse(name: &str, beat: &Beat, boot: Duration) -> LoopPulse {
         };
         (PulseState::Alive, format!("{doing}, {} steps", beat.n_steps))
     };
-    LoopPulse { name: name.to_owned(), last_at: beat.since, state, doing }
+    LoopPulse { name: one.name.to_owned(), last_at: beat.since, state, doing }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use chrono::DateTime;
+
+    fn looked_at(beat: Beat, boot: u64) -> LoopPulse {
+        let one = OneLoop {
+            name: "x",
+            told_as: None,
+            beat: watch::channel(beat).1,
+            dead_after: DEAD_AFTER,
+            since: Duration::from_secs(90),
+        };
+        loop_pulse(&one, Duration::from_secs(boot))
+    }
 
     fn beat() -> Beat {
         Beat {
@@ -77,11 +143,21 @@ mod tests {
 
     #[test]
     fn a_loop_that_does_not_move_is_dead_and_one_that_cannot_write_is_failing() {
-        let at = |seconds| Duration::from_secs(seconds);
-        assert_eq!(loop_pulse("x", &beat(), at(101)).state, PulseState::Alive);
-        assert_eq!(loop_pulse("x", &beat(), at(116)).state, PulseState::Dead);
+        assert_eq!(looked_at(beat(), 101).state, PulseState::Alive);
+        assert_eq!(looked_at(beat(), 116).state, PulseState::Dead);
         let full = Beat { last_error: Some("disk full".into()), ..beat() };
-        let pulse = loop_pulse("x", &full, at(101));
+        let pulse = looked_at(full, 101);
         assert_eq!((pulse.state, pulse.doing.as_str()), (PulseState::Failing, "disk full"));
+    }
+
+    #[test]
+    fn a_loop_that_never_began_is_starting_for_a_while_and_then_dead() {
+        let never = looked_at(Beat::default(), 100);
+        assert_eq!((never.state, never.doing.as_str()), (PulseState::Alive, "starting"));
+        let never = looked_at(Beat::default(), 106);
+        assert_eq!(
+            (never.state, never.doing.as_str()),
+            (PulseState::Dead, "has not moved for 16 s")
+        );
     }
 }

@@ -7,8 +7,10 @@
 
 mod daemon;
 pub mod expected;
+mod guard;
 pub mod lock;
 pub mod reading;
+pub mod reload;
 pub mod review;
 
 use std::path::PathBuf;
@@ -16,27 +18,28 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::daemon::Running;
+use self::daemon::{OneLoop, Running, loops};
+use self::guard::Messengers;
 use self::lock::StateLock;
 use self::reading::Reading;
-use crate::alert::channel::{self, ChannelKind, ChannelSettings};
-use crate::alert::condition::Conditions;
-use crate::alert::dispatcher::{Dispatcher, Handle};
+use self::reload::{Alerting, Files, Reloader};
+use crate::alert::dispatcher::Dispatcher;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::pulse::{Beat, Pulse};
 use crate::run::conductor::Conductor;
 use crate::run::keeper::order::Settings;
 use crate::run::keeper::process::KeeperProcesses;
+use crate::schedule::Schedule;
 use crate::schedule::ticker::Bell;
 use crate::store::GuardDb;
-use crate::watch::News;
 use crate::watch::watchdog::Watchdog;
 use crate::web::access::Gate;
-use crate::web::status::{ChannelLine, Sources};
+use crate::web::status::Sources;
 use crate::web::{self, Site};
 
 /// The daemon, put together and not yet running.
@@ -44,10 +47,13 @@ pub struct App {
     config: Config,
     clock: Arc<dyn Clock>,
     db: GuardDb,
+    writing: watch::Receiver<Beat>,
     conductor: Conductor,
     watchdog: Watchdog,
+    messengers: Messengers,
     dispatcher: Dispatcher,
-    conditions: Conditions,
+    files: Option<Files>,
+    read_again: Arc<Notify>,
     _lock: StateLock,
 }
 
@@ -59,8 +65,10 @@ impl App {
     pub fn build(config: Config) -> anyhow::Result<Self> {
         let lock = StateLock::take(&config.service.state_dir)?;
         let path = config.service.state_dir.join("guard.db");
-        let db = GuardDb::open(&path).with_context(|| format!("can't open {}", path.display()))?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (db, writing) = GuardDb::open(&path)
+            .with_context(|| format!("can't open {}", path.display()))?
+            .with_pulse(Arc::clone(&clock));
         let keepers = Arc::new(KeeperProcesses::new(
             config.service.state_dir.clone(),
             Settings {
@@ -76,32 +84,48 @@ impl App {
             config.schedules.clone(),
             config.service.max_running,
         );
-        let channels = config
-            .channels
-            .iter()
-            .map(channel::configure)
-            .collect::<Result<Vec<_>, _>>()
-            .context("a channel can't be used")?;
-        let dispatcher = Dispatcher::new(
-            Arc::new(db.clone()),
-            channels,
-            Arc::clone(&clock),
-            Arc::new(config.redactor()),
-        );
-        let conditions = Conditions::new(
-            dispatcher.handle(),
-            Arc::new(db.clone()),
-            Arc::clone(&clock),
-            config.service.instance.clone(),
-        );
         let watchdog = Watchdog::new(
             Arc::new(db.clone()),
             Arc::new(db.clone()),
             keepers,
             Arc::clone(&clock),
             config.service.instance.clone(),
-        );
-        Ok(Self { config, clock, db, conductor, watchdog, dispatcher, conditions, _lock: lock })
+        )
+        .remembering(Arc::new(db.clone()));
+        let messengers = Messengers {
+            db: db.clone(),
+            clock: Arc::clone(&clock),
+            instance: config.service.instance.clone(),
+            pulse: Pulse::default(),
+        };
+        let dispatcher = messengers.dispatcher(&Alerting::of(&config))?;
+        Ok(Self {
+            config,
+            clock,
+            db,
+            writing,
+            conductor,
+            watchdog,
+            messengers,
+            dispatcher,
+            files: None,
+            read_again: Arc::default(),
+            _lock: lock,
+        })
+    }
+
+    /// Follows the files that its configuration was read from: what changes in schedules and alerts
+    /// takes effect while it runs.
+    #[must_use]
+    pub fn following(mut self, files: Files) -> Self {
+        self.files = Some(files);
+        self
+    }
+
+    /// Rung by whoever wants the files to be read again at once.
+    #[must_use]
+    pub fn read_again(&self) -> Arc<Notify> {
+        Arc::clone(&self.read_again)
     }
 
     /// The ports for reading what it does.
@@ -114,24 +138,66 @@ impl App {
     /// most ten seconds. Runs that go on are kept by their keepers.
     ///
     /// # Errors
-    /// When the address for the pages can't be had, or a loop can't be started.
+    /// When the address for the pages can't be had, or a loop can't be started or ends by itself.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let bell = Bell::start().await.context("the bell can't be started")?;
-        let serving = self.serve_pages(stop.clone()).await?;
-        let guard = guard_thread(self.watchdog, self.dispatcher, self.conditions, stop.clone())?;
-        self.conductor.run(bell, stop.clone()).await;
-        serving.await.context("the pages broke")??;
-        tokio::task::spawn_blocking(move || guard.join())
-            .await
+        let bell =
+            Bell::start(Arc::clone(&self.clock)).await.context("the bell can't be started")?;
+        let loops = loops(&self, &bell);
+        let followed = self.follow_files(stop.clone());
+        let serving = self.serve_pages(&loops, &followed, stop.clone()).await?;
+        let watchdog = self.watchdog.watching(loops.iter().filter_map(OneLoop::watched).collect());
+        let alerting = followed.alerting.clone();
+        let guard =
+            guard::start(watchdog, self.messengers, self.dispatcher, alerting, stop.clone())?;
+        let mut guard = tokio::task::spawn_blocking(move || guard.join());
+        let conductor = self.conductor.following(followed.schedules);
+        let ended = tokio::select! {
+            () = conductor.run(bell, stop.clone()) => {
+                serving.await.context("the pages broke")??;
+                guard.await
+            }
+            // Without the part that tells people nothing goes on: whoever supervises us starts
+            // us again. Runs are kept by their keepers.
+            ended = &mut guard => {
+                stop.cancel();
+                ended
+            }
+        };
+        ended
             .context("the guard's thread was lost")?
             .map_err(|_| anyhow::anyhow!("the guard's thread panicked; its log says where"))?
     }
 }
 
+/// What may change while it runs.
+#[derive(Clone)]
+struct Followed {
+    schedules: watch::Receiver<Vec<Schedule>>,
+    alerting: watch::Receiver<Alerting>,
+}
+
 impl App {
+    /// Starts following the files, if there are any to follow.
+    fn follow_files(&self, stop: CancellationToken) -> Followed {
+        let Some(files) = self.files.clone() else {
+            return Followed {
+                schedules: watch::channel(self.config.schedules.clone()).1,
+                alerting: watch::channel(Alerting::of(&self.config)).1,
+            };
+        };
+        let incidents = Arc::new(self.db.clone());
+        let reloader =
+            Reloader::new(files, self.config.clone(), incidents, Arc::clone(&self.clock));
+        let followed = Followed { schedules: reloader.schedules(), alerting: reloader.alerting() };
+        tokio::spawn(reloader.run(self.read_again(), stop));
+        followed
+    }
+
     /// Pages and API, on a task of their own.
     async fn serve_pages(
         &self,
+        loops: &[OneLoop],
+        followed: &Followed,
         stop: CancellationToken,
     ) -> anyhow::Result<JoinHandle<std::io::Result<()>>> {
         let service = &self.config.service;
@@ -148,72 +214,15 @@ impl App {
                 ledger: Arc::new(self.db.clone()),
                 history: Arc::new(self.db.clone()),
                 clock: Arc::clone(&self.clock),
-                channels: self.config.channels.iter().map(channel_line).collect(),
             },
             daemon: Arc::new(Running {
-                schedules: self.config.schedules.clone(),
+                followed: followed.clone(),
                 clock: Arc::clone(&self.clock),
-                loops: vec![
-                    ("conductor", self.conductor.pulse()),
-                    ("watchdog", self.watchdog.pulse()),
-                ],
+                loops: loops.to_vec(),
             }),
         };
         let router = web::guarded(web::routes(site), gate);
         Ok(tokio::spawn(web::serve(listener, router, stop.cancelled_owned())))
-    }
-}
-
-/// A channel, as far as anybody may know.
-fn channel_line(settings: &ChannelSettings) -> ChannelLine {
-    ChannelLine {
-        channel: settings.name.clone(),
-        kind: match settings.kind {
-            ChannelKind::Console => "console",
-            ChannelKind::Slack { .. } => "slack",
-            ChannelKind::Webhook { .. } => "webhook",
-            ChannelKind::Email { .. } => "email",
-        },
-        severity: settings.severity,
-        fallback: settings.fallback.clone(),
-    }
-}
-
-/// Watchdog and dispatcher on a thread and runtime of their own.
-fn guard_thread(
-    watchdog: Watchdog,
-    dispatcher: Dispatcher,
-    conditions: Conditions,
-    stop: CancellationToken,
-) -> anyhow::Result<std::thread::JoinHandle<anyhow::Result<()>>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("the guard's runtime can't be made")?;
-    std::thread::Builder::new()
-        .name("guard".to_owned())
-        .spawn(move || {
-            runtime.block_on(async move {
-                let (unrecorded, news) = mpsc::unbounded_channel();
-                tokio::spawn(hand_over(news, dispatcher.handle()));
-                tokio::spawn(conditions.run(stop.clone()));
-                // The dispatcher ends after the watchdog, so that its last news still go out.
-                let silent = CancellationToken::new();
-                let sending = tokio::spawn(dispatcher.run(silent.clone()));
-                watchdog.telling_from_memory(unrecorded).run(stop).await;
-                silent.cancel();
-                sending.await.context("the dispatcher broke")
-            })
-        })
-        .context("the guard's thread can't be started")
-}
-
-/// News that can't be written down goes from the watchdog to the dispatcher in memory.
-async fn hand_over(mut news: mpsc::UnboundedReceiver<News>, dispatcher: Handle) {
-    while let Some(one) = news.recv().await {
-        if !dispatcher.tell_unrecorded(one) {
-            tracing::error!("a message that could not be written down was lost: too many wait");
-        }
     }
 }
 

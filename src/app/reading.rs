@@ -62,9 +62,9 @@ impl Reading {
             ledger: Arc::clone(&self.ledger),
             history: Arc::clone(&self.history),
             clock: Arc::new(SystemClock),
-            channels: config.channels.iter().map(ChannelLine::of).collect(),
         };
-        let daemon = FromSigns::read(&sources, config.schedules.clone()).await?;
+        let channels = config.channels.iter().map(ChannelLine::of).collect();
+        let daemon = FromSigns::read(&sources, config.schedules.clone(), channels).await?;
         status::collect(&sources, &daemon).await
     }
 }

@@ -1,11 +1,11 @@
 //! `lookout audit`: proves that every slot has its verdict, and every bad one its message.
 //!
-//! It trusts no counter: slots are computed anew from the schedules that they were written down
-//! under, verdicts are read, and for each bad one an incident that was open when the verdict was
+//! It trusts no counter: slots are computed anew from the schedules as they were in effect, each for
+//! its time (one that was switched off or not there yet owes nothing), verdicts are read, and for each bad one an incident that was open when the verdict was
 //! written is looked up, with what became of its messages.
 //! Invariant: exit code 0 exactly when nothing is missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -17,17 +17,16 @@ use super::when::When;
 use super::{EXIT_FAILED, EXIT_OK, reading};
 use crate::alert::told::{DeliveryState, Tellings, Told};
 use crate::clock::{Clock, SystemClock};
-use crate::run::ledger::Origin;
 use crate::schedule::slot::due_between;
 use crate::storage::StorageError;
-use crate::watch::history::{History, IncidentFilter, SlotFilter, SlotRow};
+use crate::watch::history::{History, IncidentFilter, SlotFilter, SlotRow, Span};
 use crate::watch::{Incident, IncidentKind, Verdict};
 
 /// Incidents that are looked through; more in one audit is another kind of problem.
 const MOST_INCIDENTS: u32 = 100_000;
 
-/// Slots without a row that are listed for one gap; one is proof enough.
-const MOST_LOST: usize = 10;
+/// Slots computed at once: three hours of a schedule of every second.
+const SLOTS_AT_A_TIME: usize = 10_000;
 
 /// A verdict comes at most so long after box, grace and kill are over: the watchdog looks every
 /// second, and a restarted daemon needs a moment.
@@ -62,7 +61,9 @@ pub struct Report {
     pub to: DateTime<Utc>,
     /// Nothing is missing.
     pub ok: bool,
-    /// Slots that have a row.
+    /// Slots that the schedules had in that time, computed anew.
+    pub n_expected: usize,
+    /// Slots that have a row: those, and runs that somebody asked for.
     pub n_slots: usize,
     /// Of those, without a verdict, and still in time for one.
     pub n_open: usize,
@@ -145,7 +146,11 @@ pub async fn audit(
     let filter = SlotFilter { from: Some(from), until: Some(to), ..SlotFilter::default() };
     let slots = history.slots(filter).await?;
     let incidents = history.incidents(IncidentFilter::All, MOST_INCIDENTS).await?;
-    let mut problems = lost(&slots);
+    // A slot has its row before it is due; what is due in the same moment may be on its way.
+    let until = to.min(now);
+    let spans = history.spans(from, until).await?;
+    let Expected { n_slots: n_expected, lost: mut problems } =
+        expected(&spans, &slots, from, until);
     let mut verdicts = BTreeMap::new();
     let mut bad = Vec::new();
     let mut n_open = 0;
@@ -176,7 +181,8 @@ pub async fn audit(
     }
     problems.sort_by(|a, b| (a.due_at, &a.schedule).cmp(&(b.due_at, &b.schedule)));
     let ok = problems.is_empty();
-    Ok(Report { from, to, ok, n_slots: slots.len(), n_open, verdicts, bad, problems })
+    let n_slots = slots.len();
+    Ok(Report { from, to, ok, n_expected, n_slots, n_open, verdicts, bad, problems })
 }
 
 fn missing(slot: &SlotRow, what: String) -> Missing {
@@ -197,36 +203,38 @@ fn is_bad(verdict: Verdict) -> bool {
     }
 }
 
-/// Slots that lie between two rows of the same expression and have no row of their own.
-fn lost(slots: &[SlotRow]) -> Vec<Missing> {
-    let mut by_schedule: BTreeMap<&str, Vec<&SlotRow>> = BTreeMap::new();
-    for slot in slots.iter().filter(|slot| slot.origin == Origin::Schedule) {
-        by_schedule.entry(&slot.schedule).or_default().push(slot);
-    }
-    let mut problems = Vec::new();
-    for rows in by_schedule.values_mut() {
-        rows.sort_by_key(|slot| slot.due_at);
-        for two in rows.windows(2) {
-            let (one, next) = (two[0], two[1]);
-            let (before, after) = (&one.configuration, &next.configuration);
-            if before.cadence != after.cadence || before.timezone != after.timezone {
-                continue;
-            }
-            let until = next.due_at - TimeDelta::seconds(1);
-            if before.cadence == crate::schedule::Cadence::Continuous {
-                continue;
-            }
-            for slot in due_between(before, one.due_at, until, MOST_LOST) {
-                problems.push(Missing {
-                    schedule: one.schedule.clone(),
-                    due_at: slot.due_at,
-                    what: "was never written down (unless the schedule was switched off then)"
-                        .to_owned(),
-                });
+/// Slots that should have a row: each schedule, as long as it was in effect, as it was then.
+struct Expected {
+    n_slots: usize,
+    lost: Vec<Missing>,
+}
+
+fn expected(spans: &[Span], slots: &[SlotRow], from: DateTime<Utc>, to: DateTime<Utc>) -> Expected {
+    let written: BTreeSet<(&str, DateTime<Utc>)> =
+        slots.iter().map(|slot| (slot.schedule.as_str(), slot.due_at)).collect();
+    // Slots are due on whole seconds; `from` is looked at and `to` is not.
+    let (first, last) = (from - TimeDelta::milliseconds(1), to - TimeDelta::milliseconds(1));
+    let mut expected = Expected { n_slots: 0, lost: Vec::new() };
+    for span in spans {
+        let mut after = span.since.max(first);
+        loop {
+            let due = due_between(&span.schedule, after, span.until.min(last), SLOTS_AT_A_TIME);
+            let is_all = due.len() < SLOTS_AT_A_TIME;
+            expected.n_slots += due.len();
+            after = due.last().map_or(last, |slot| slot.due_at);
+            let name = span.schedule.name.as_str();
+            let lost = due.iter().filter(|slot| !written.contains(&(name, slot.due_at)));
+            expected.lost.extend(lost.map(|slot| Missing {
+                schedule: name.to_owned(),
+                due_at: slot.due_at,
+                what: "was never written down".to_owned(),
+            }));
+            if is_all {
+                break;
             }
         }
     }
-    problems
+    expected
 }
 
 /// A slot that should have its verdict by now.
@@ -246,8 +254,12 @@ fn incident_of<'a>(slot: &SlotRow, incidents: &'a [Incident]) -> Option<&'a Inci
             incident.schedule.is_none() || incident.schedule.as_deref() == Some(&slot.schedule)
         })
         .filter(|incident| match incident.kind {
-            // These are about messages, not about runs.
-            IncidentKind::ChannelBroken | IncidentKind::OutboxDegraded => false,
+            // These are about Lookout itself or about what is left, not about a run's end.
+            IncidentKind::ChannelBroken
+            | IncidentKind::OutboxDegraded
+            | IncidentKind::LookoutImpaired
+            | IncidentKind::ConfigurationBroken
+            | IncidentKind::BacklogGrowing => false,
             IncidentKind::WasBlind => {
                 slot.verdict == Some(Verdict::Unobserved)
                     && (judged_at - SAME_STEP..=judged_at + DIGEST_MARGIN)

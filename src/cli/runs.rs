@@ -195,6 +195,24 @@ fn print_log(log: &Output, style: Style, out: &mut impl Write) -> io::Result<()>
     writeln!(out, "{}", printable(log.tail.trim_end()))
 }
 
+fn name_of(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "standard output",
+        Stream::Stderr => "standard error",
+        Stream::Body => "the answer",
+    }
+}
+
+fn brought(outcome: CallOutcome) -> &'static str {
+    match outcome {
+        CallOutcome::Signal => "the signal",
+        CallOutcome::Idle => "nothing to do",
+        CallOutcome::Other => "neither signal nor idle",
+        CallOutcome::Failed => "failed",
+        CallOutcome::TimedOut => "took too long",
+    }
+}
+
 /// One event in plain words.
 fn describe(event: &Event) -> String {
     let mut text = String::new();
@@ -224,22 +242,11 @@ fn describe(event: &Event) -> String {
         }
         Event::Note { text: note } => write!(text, "note: {note}"),
         Event::Signal { stream, offset } => {
-            let stream = match stream {
-                Stream::Stdout => "standard output",
-                Stream::Stderr => "standard error",
-                Stream::Body => "the answer",
-            };
-            write!(text, "signal seen in {stream}, at byte {offset}")
+            write!(text, "signal seen in {}, at byte {offset}", name_of(*stream))
         }
         Event::Call { status, millis, outcome, detail } => {
             let status = status.map_or_else(|| "no answer".to_owned(), |s| format!("HTTP {s}"));
-            let outcome = match outcome {
-                CallOutcome::Signal => "the signal",
-                CallOutcome::Idle => "nothing to do",
-                CallOutcome::Other => "neither signal nor idle",
-                CallOutcome::Failed => "failed",
-                CallOutcome::TimedOut => "took too long",
-            };
+            let outcome = brought(*outcome);
             let took = Span(Duration::from_millis(*millis));
             write!(text, "call: {status} after {took}, {outcome} {detail}")
         }
@@ -261,6 +268,13 @@ fn describe(event: &Event) -> String {
             (None, None) => write!(text, "over"),
         },
         Event::PipeHeld => write!(text, "something held its output open; not waited for"),
+        Event::Slept { seconds } => {
+            write!(
+                text,
+                "the machine was asleep for {} in all",
+                Span(Duration::from_secs(*seconds))
+            )
+        }
         Event::Swept { n_processes } => {
             write!(text, "ended {n_processes} process(es) that had outlived it")
         }

@@ -3,24 +3,33 @@
 //! Invariant: it says at start what it will do and who will be told, loudly if nobody will.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::start::StartError;
 use super::{EXIT_FAILED, EXIT_OK, log, start};
 use crate::app::App;
-use crate::config::Config;
+use crate::app::reload::Files;
+use crate::config::{self, Config};
 
 /// Runs the daemon; the exit code.
 #[must_use]
 pub(super) fn run(config: Option<PathBuf>) -> u8 {
-    let config = match start::configuration(config) {
-        Ok(config) => config,
+    let read = start::location(config).map_err(StartError::from).and_then(|location| {
+        let files = Files { location, process: start::process_environment() };
+        let config = config::load(&files.location, &files.process)?;
+        Ok((config, files))
+    });
+    let (config, files) = match read {
+        Ok(read) => read,
         Err(error) => return start::refused(&error),
     };
     log::start(&config.environment);
-    match serve(config) {
+    match serve(config, files) {
         Ok(()) => EXIT_OK,
         Err(error) => {
             tracing::error!("Lookout stopped: {error:#}");
@@ -29,15 +38,16 @@ pub(super) fn run(config: Option<PathBuf>) -> u8 {
     }
 }
 
-fn serve(config: Config) -> anyhow::Result<()> {
+fn serve(config: Config, files: Files) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime can't be made")?;
     runtime.block_on(async {
         announce(&config);
-        let app = App::build(config)?;
+        let app = App::build(config)?.following(files);
         let stop = CancellationToken::new();
+        tokio::spawn(read_again_when_told(app.read_again()));
         tokio::spawn(stop_when_told(stop.clone()));
         app.run(stop).await
     })
@@ -56,6 +66,15 @@ async fn stop_when_told(stop: CancellationToken) {
     }
     tracing::info!("stopping; runs that go on are kept by their keepers");
     stop.cancel();
+}
+
+/// SIGHUP has the files read again at once.
+async fn read_again_when_told(read_again: Arc<Notify>) {
+    let Ok(mut hang_up) = signal(SignalKind::hangup()) else { return };
+    while hang_up.recv().await.is_some() {
+        tracing::info!("reading the configuration again");
+        read_again.notify_one();
+    }
 }
 
 fn announce(config: &Config) {

@@ -56,24 +56,9 @@ pub fn load_at(
     process: &BTreeMap<String, String>,
     now: DateTime<Utc>,
 ) -> Result<Config, Problems> {
-    let (root, file) = location.resolve()?;
-    let mut problems = Vec::new();
-    let variables = environment::read(&root, process, &mut problems);
-    let main = main_file(file.as_deref(), &variables, &mut problems);
-    let alerts = folder(&root, "alerts", &mut problems);
-    let schedules = folder(&root, "schedules", &mut problems);
-    let reader = Reader { root: &root, variables: &variables, problems: RefCell::new(problems) };
-    let batch = batch(&reader);
-    let main = main.map(|table| read_main(&reader, &table, file.as_deref()));
-    let channels = read_channels(&reader, &alerts);
-    let schedules = read_schedules(&reader, &schedules, &channels, batch, &Gaps::new(now));
-    if let Some(main) = &main {
-        check_review_is_whole(&reader, main, &schedules.on);
-    }
+    let Read { main, batch, channels, schedules, variables, problems, root, file } =
+        read(location, process, now)?;
     let switched_off = schedules.off.iter().cloned().chain(channels.off_files()).collect();
-    let mut problems = reader.problems.into_inner();
-    problems.sort();
-    problems.dedup();
     match main {
         Some(main) if problems.is_empty() => Ok(Config {
             review: ReviewSettings {
@@ -97,9 +82,48 @@ pub fn load_at(
     }
 }
 
+/// Everything that could be read, and every problem.
+pub(super) struct Read {
+    main: Option<Main>,
+    batch: u32,
+    pub(super) channels: Channels,
+    pub(super) schedules: Schedules,
+    pub(super) variables: Variables,
+    /// In the order of files and lines.
+    pub(super) problems: Vec<Problem>,
+    pub(super) root: PathBuf,
+    file: Option<PathBuf>,
+}
+
+/// Reads all files, however broken some of them are.
+pub(super) fn read(
+    location: &Location,
+    process: &BTreeMap<String, String>,
+    now: DateTime<Utc>,
+) -> Result<Read, Problems> {
+    let (root, file) = location.resolve()?;
+    let mut problems = Vec::new();
+    let variables = environment::read(&root, process, &mut problems);
+    let main = main_file(file.as_deref(), &variables, &mut problems);
+    let alerts = folder(&root, "alerts", &mut problems);
+    let schedules = folder(&root, "schedules", &mut problems);
+    let reader = Reader { root: &root, variables: &variables, problems: RefCell::new(problems) };
+    let batch = batch(&reader);
+    let main = main.map(|table| read_main(&reader, &table, file.as_deref()));
+    let channels = read_channels(&reader, &alerts);
+    let schedules = read_schedules(&reader, &schedules, &channels, batch, &Gaps::new(now));
+    if let Some(main) = &main {
+        check_review_is_whole(&reader, main, &schedules.on);
+    }
+    let mut problems = reader.problems.into_inner();
+    problems.sort();
+    problems.dedup();
+    Ok(Read { main, batch, channels, schedules, variables, problems, root, file })
+}
+
 impl Location {
     /// The folder that everything counts from, absolute, and `lookout.toml` if there is one.
-    fn resolve(&self) -> Result<(PathBuf, Option<PathBuf>), Problems> {
+    pub(super) fn resolve(&self) -> Result<(PathBuf, Option<PathBuf>), Problems> {
         let Some(config) = &self.config else {
             let file = self.cwd.join("lookout.toml");
             return Ok((self.cwd.clone(), file.is_file().then_some(file)));
@@ -242,7 +266,7 @@ fn batch(reader: &Reader<'_>) -> u32 {
 }
 
 /// What `lookout.toml` says.
-struct Main {
+pub(super) struct Main {
     service: ServiceSettings,
     records: RecordSettings,
     images: ImageSettings,
@@ -271,14 +295,14 @@ fn read_main(reader: &Reader<'_>, table: &Table, file: Option<&Path>) -> Main {
     main
 }
 
-struct Channels {
-    on: Vec<ChannelSettings>,
+pub(super) struct Channels {
+    pub(super) on: Vec<ChannelSettings>,
     off: Vec<String>,
     broken: Vec<String>,
 }
 
 impl Channels {
-    fn off_files(&self) -> Vec<String> {
+    pub(super) fn off_files(&self) -> Vec<String> {
         self.off.iter().map(|name| format!("alerts/{name}.toml")).collect()
     }
 
@@ -346,9 +370,9 @@ fn value_mentions(value: &Value, name: &str) -> bool {
     }
 }
 
-struct Schedules {
-    on: Vec<Schedule>,
-    off: Vec<String>,
+pub(super) struct Schedules {
+    pub(super) on: Vec<Schedule>,
+    pub(super) off: Vec<String>,
 }
 
 fn read_schedules(

@@ -14,6 +14,7 @@ mod job;
 mod load;
 pub mod problem;
 mod records;
+pub mod reload;
 mod reviewer;
 mod schedule;
 mod secrets;

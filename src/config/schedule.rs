@@ -250,7 +250,10 @@ fn can_be_seen_in_output(kind: IncidentKind) -> bool {
         | IncidentKind::SignalMissing
         | IncidentKind::ChannelBroken
         | IncidentKind::OutboxDegraded
-        | IncidentKind::WasBlind => false,
+        | IncidentKind::WasBlind
+        | IncidentKind::LookoutImpaired
+        | IncidentKind::ConfigurationBroken
+        | IncidentKind::BacklogGrowing => false,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 
 use super::evidence::directory::RunDirectory;
 use super::evidence::{Event, Order, ProcessIdentity};
@@ -17,6 +18,9 @@ use super::witness::Witness;
 
 /// How often clock and request file are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Both clocks are read one after the other, and a machine may be busy in between.
+const WORTH_TELLING: Duration = Duration::from_secs(5);
 
 /// The time box of a run and everybody who may end it early.
 #[derive(Debug)]
@@ -27,6 +31,31 @@ pub(super) struct Control {
     terminate: Signal,
     box_ends_at: DateTime<Utc>,
     grace_ends_at: DateTime<Utc>,
+    sleep: Sleep,
+}
+
+/// How much further the boot clock went than timers did: the machine slept.
+#[derive(Debug)]
+struct Sleep {
+    boot: Duration,
+    timer: Instant,
+    told: Duration,
+}
+
+impl Sleep {
+    fn since(boot: Duration) -> Self {
+        Self { boot, timer: Instant::now(), told: Duration::ZERO }
+    }
+
+    /// What the machine slept in all, if that is more than was told.
+    fn more(&mut self, boot: Duration) -> Option<Duration> {
+        let slept = boot.saturating_sub(self.boot).saturating_sub(self.timer.elapsed());
+        if slept < self.told + WORTH_TELLING {
+            return None;
+        }
+        self.told = slept;
+        Some(slept)
+    }
 }
 
 /// Signals that end other processes but not a keeper: a closed terminal, Ctrl-C.
@@ -66,15 +95,16 @@ impl Control {
         witness: Arc<Witness>,
         signals: Signals,
     ) -> Self {
-        let now = witness.clock().now();
+        let (now, boot) = (witness.clock().now(), witness.now());
         let later = |by: Duration| now + TimeDelta::from_std(by).unwrap_or_default();
         Self {
-            time_box: TimeBox::new(order, witness.now()),
+            time_box: TimeBox::new(order, boot),
             directory,
             witness,
             terminate: signals.terminate,
             box_ends_at: later(order.time_box),
             grace_ends_at: later(order.time_box.saturating_add(order.signal_grace)),
+            sleep: Sleep::since(boot),
         }
     }
 
@@ -83,6 +113,11 @@ impl Control {
         let (box_ends_at, grace_ends_at) = (self.box_ends_at, self.grace_ends_at);
         self.witness.moved();
         self.witness.record(Event::JobStarted { job, box_ends_at, grace_ends_at });
+    }
+
+    /// Where the run's files are.
+    pub(super) fn directory(&self) -> &RunDirectory {
+        &self.directory
     }
 
     /// When the box ends, wall time as planned.
@@ -114,6 +149,9 @@ impl Control {
                 self.time_box.ask_to_stop();
             }
             let now = self.witness.now();
+            if let Some(slept) = self.sleep.more(now) {
+                self.witness.record(Event::Slept { seconds: slept.as_secs() });
+            }
             let due = self.time_box.due(now, self.witness.last_moved());
             let Due::Nothing { until } = due else { return due };
             let wait = until.map_or(LOOK_EVERY, |at| at.saturating_sub(now).min(LOOK_EVERY));

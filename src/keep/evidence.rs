@@ -6,8 +6,9 @@
 //! Invariant: entries are never changed, and after [`Event::Ended`] nothing follows.
 //!
 //! This file holds the types; [`directory`] has the paths, [`journal`] writes and reads the evidence,
-//! [`process`] recognises and finds processes. They belong to both ends, so the daemon may use them.
+//! [`process`] recognises and finds processes, [`cgroup`] holds them together. They belong to both ends, so the daemon may use them.
 
+pub mod cgroup;
 pub mod directory;
 pub mod journal;
 pub mod process;
@@ -282,6 +283,11 @@ pub enum Event {
     },
     /// Something held the pipe after the main process ended; it was not waited for.
     PipeHeld,
+    /// The machine was asleep while the job ran; boxes and graces count that.
+    Slept {
+        /// In all so far.
+        seconds: u64,
+    },
     /// Processes of the tree that outlived the main process and were ended.
     Swept {
         /// How many.
@@ -294,6 +300,50 @@ pub enum Event {
         /// Bytes that neither head nor tail keeps.
         log_dropped_bytes: u64,
     },
+}
+
+/// How often an event may come, by its nature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frequency<'a> {
+    /// A few times in a run.
+    Seldom,
+    /// As often as the job prints a note.
+    Noted,
+    /// As often as there is output; the newest says everything.
+    Output,
+    /// The same for progress.
+    Progress,
+    /// The same for totals.
+    Totals,
+    /// The same for faults of one kind.
+    Fault(&'a str),
+}
+
+impl Event {
+    /// How often it may come: what a job can print without end is not written without end.
+    #[must_use]
+    pub fn frequency(&self) -> Frequency<'_> {
+        match self {
+            Self::Activity { .. } => Frequency::Output,
+            Self::Progress { .. } => Frequency::Progress,
+            Self::Totals { .. } => Frequency::Totals,
+            Self::Problem { kind, .. } | Self::Recovered { kind } => Frequency::Fault(kind),
+            Self::Note { .. } => Frequency::Noted,
+            Self::KeeperStarted { .. }
+            | Self::JobStarted { .. }
+            | Self::CouldNotStart { .. }
+            | Self::Signal { .. }
+            | Self::Call { .. }
+            | Self::BoxEnded
+            | Self::Stopping { .. }
+            | Self::Killed { .. }
+            | Self::Exited { .. }
+            | Self::PipeHeld
+            | Self::Slept { .. }
+            | Self::Swept { .. }
+            | Self::Ended { .. } => Frequency::Seldom,
+        }
+    }
 }
 
 /// What one HTTP call brought.

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::Control;
 use super::environment::{User, Variables, resolve, user};
+use super::evidence::cgroup::RunCgroup;
 use super::evidence::process::{
     RUN_ID_VARIABLE, descendants, identity_of_child, processes_of_run, signal_all,
 };
@@ -127,6 +128,8 @@ struct Job<'a> {
     order: &'a Order,
     witness: Arc<Witness>,
     main: Pid,
+    /// Holds the whole tree, where there is one.
+    cgroup: Option<RunCgroup>,
     stop_signal: rustix::process::Signal,
     status: Option<WaitStatus>,
     child_ended: Signal,
@@ -145,7 +148,7 @@ pub(super) async fn run(
         Ok(started) => started,
         Err(error) => {
             // It may have failed after the process was there, and nobody would hold it.
-            signal_all(&tree(&order.run), rustix::process::Signal::KILL);
+            signal_all(&tree(&order.run, None), rustix::process::Signal::KILL);
             let error =
                 witness.say(&format!("`{}` could not be started: {error}", prepared.program));
             witness.record(Event::CouldNotStart { error });
@@ -155,6 +158,9 @@ pub(super) async fn run(
     job.hold(control).await;
     job.drain(readers, &stop_reading).await;
     job.sweep(control).await;
+    if let Some(cgroup) = &job.cgroup {
+        cgroup.remove();
+    }
 }
 
 type Started<'a> = (Job<'a>, Vec<JoinHandle<()>>, CancellationToken);
@@ -171,7 +177,15 @@ fn start<'a>(
     }
     // Before the start, or a job that ends at once is never noticed.
     let child_ended = signal(SignalKind::child())?;
-    let mut child = prepared.command(order, control).spawn()?;
+    let cgroup = RunCgroup::make(&order.run);
+    let mut command = prepared.command(order, control);
+    let mut child = match &cgroup {
+        Some(cgroup) => {
+            cgroup.note(control.directory());
+            cgroup.start_in(|| command.spawn())?
+        }
+        None => command.spawn()?,
+    };
     let main = i32::try_from(child.id())
         .ok()
         .and_then(Pid::from_raw)
@@ -192,6 +206,7 @@ fn start<'a>(
         order,
         witness: Arc::clone(witness),
         main,
+        cgroup,
         stop_signal: prepared.stop_signal,
         status: None,
         child_ended,
@@ -224,7 +239,7 @@ impl Job<'_> {
                 due = control.next_due() => self.act(due),
                 // A child that is born while the tree is being killed must go, too.
                 () = tokio::time::sleep(LOOK_EVERY), if self.killed_at.is_some() => {
-                    signal_all(&tree(&self.order.run), rustix::process::Signal::KILL);
+                    self.kill_tree();
                 }
             }
         }
@@ -239,7 +254,7 @@ impl Job<'_> {
             }
             Due::Stop(reason) => {
                 self.witness.record(Event::Stopping { reason });
-                signal_all(&tree(&self.order.run), rustix::process::Signal::TERM);
+                signal_all(&self.tree(), rustix::process::Signal::TERM);
             }
             Due::Kill => self.kill(),
             Due::Nothing { .. } => {}
@@ -247,7 +262,7 @@ impl Job<'_> {
     }
 
     fn kill(&mut self) {
-        let n_processes = signal_all(&tree(&self.order.run), rustix::process::Signal::KILL);
+        let n_processes = self.kill_tree();
         self.killed_at = Some(self.witness.now());
         self.witness.record(Event::Killed { n_processes });
     }
@@ -267,7 +282,7 @@ impl Job<'_> {
     /// told of; else that there was something to sweep says enough.
     async fn sweep(&mut self, control: &mut Control) {
         self.reap();
-        let survivors = tree(&self.order.run);
+        let survivors = self.tree();
         if survivors.is_empty() {
             return;
         }
@@ -277,15 +292,15 @@ impl Job<'_> {
         if !control.is_stopping() {
             signal_all(&survivors, rustix::process::Signal::TERM);
         }
-        while !tree(&self.order.run).is_empty() {
+        while !self.tree().is_empty() {
             let now = self.witness.now();
             match self.killed_at {
                 Some(at) if now.saturating_sub(at) >= UNKILLABLE_AFTER => return,
                 Some(_) => {
-                    signal_all(&tree(&self.order.run), rustix::process::Signal::KILL);
+                    self.kill_tree();
                 }
                 None if now >= kill_at => {
-                    signal_all(&tree(&self.order.run), rustix::process::Signal::KILL);
+                    self.kill_tree();
                     self.killed_at = Some(now);
                 }
                 None => {}
@@ -301,6 +316,19 @@ impl Job<'_> {
         }
     }
 
+    fn tree(&self) -> Vec<ProcessIdentity> {
+        tree(&self.order.run, self.cgroup.as_ref())
+    }
+
+    /// SIGKILL to everything of the run; says how many there were.
+    fn kill_tree(&self) -> u32 {
+        let n_processes = signal_all(&self.tree(), rustix::process::Signal::KILL);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+        n_processes
+    }
+
     /// Waits for every child that has ended: the main process, and orphans that became ours.
     fn reap(&mut self) {
         // An error says that there are no children left.
@@ -313,9 +341,10 @@ impl Job<'_> {
 }
 
 /// Everything of this run but the keeper.
-fn tree(run: &str) -> Vec<ProcessIdentity> {
+fn tree(run: &str, cgroup: Option<&RunCgroup>) -> Vec<ProcessIdentity> {
     let mut tree = descendants(rustix::process::getpid().as_raw_pid());
-    for process in processes_of_run(run) {
+    let inside = cgroup.map(RunCgroup::processes).unwrap_or_default();
+    for process in inside.into_iter().chain(processes_of_run(run)) {
         if !tree.contains(&process) {
             tree.push(process);
         }

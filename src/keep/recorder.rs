@@ -16,7 +16,7 @@ use crate::redact::Redactor;
 
 use super::evidence::directory::RunDirectory;
 use super::evidence::journal::EvidenceWriter;
-use super::evidence::{Entry, Event};
+use super::evidence::{Entry, Event, Frequency};
 use super::log::Log;
 
 /// How often held and waiting entries are looked at.
@@ -95,15 +95,7 @@ impl Recorder {
 
     /// Hands over an entry.
     pub(super) fn record(&self, entry: Entry) {
-        let is_repeatable = matches!(
-            entry.event,
-            Event::Activity { .. }
-                | Event::Progress { .. }
-                | Event::Totals { .. }
-                | Event::Problem { .. }
-                | Event::Recovered { .. }
-                | Event::Note { .. }
-        );
+        let is_repeatable = entry.event.frequency() != Frequency::Seldom;
         if is_repeatable && self.n_waiting.load(Ordering::Relaxed) > MOST_WAITING {
             return;
         }

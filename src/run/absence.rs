@@ -8,8 +8,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::ledger::{AbsenceAccount, Origin, PlannedSlot};
+use crate::clock::Clock;
 use crate::schedule::slot::box_for_catch_up;
 use crate::schedule::{CatchUp, Schedule, ScheduleName};
 
@@ -20,6 +23,68 @@ pub const ABSENT_AFTER: TimeDelta = TimeDelta::seconds(15);
 /// A caught-up run's box is at least this share of the schedule's, or it is not worth a run.
 const LEAST_SHARE_OF_BOX: u32 = 10;
 
+/// Why Lookout was not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// It was not running.
+    Down,
+    /// The machine slept.
+    Suspended,
+    /// The wall clock was set forward over it.
+    ClockSet,
+    /// It was there and did not move: stopped, or starved.
+    HeldUp,
+}
+
+impl Why {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Down => "Lookout was not there",
+            Self::Suspended => "the machine was asleep",
+            Self::ClockSet => "the clock was set forward",
+            Self::HeldUp => "Lookout stood still",
+        }
+    }
+}
+
+/// All three clocks at one moment. Between two of them it can be told what happened: the wall clock
+/// alone is set, the boot clock counts sleep, and the timers' clock does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Wall time.
+    pub wall: DateTime<Utc>,
+    /// Boot time.
+    pub boot: Duration,
+    /// What timers run on.
+    pub timer: Instant,
+}
+
+impl Reading {
+    /// Now; `wall` is the time that the caller's step goes by.
+    #[must_use]
+    pub fn take(clock: &dyn Clock, wall: DateTime<Utc>) -> Self {
+        Self { wall, boot: clock.boot(), timer: Instant::now() }
+    }
+
+    /// How far the wall clock was set since an earlier reading; negative: back.
+    #[must_use]
+    pub fn clock_set_since(&self, before: &Self) -> TimeDelta {
+        self.wall - before.wall - delta(self.boot.saturating_sub(before.boot))
+    }
+
+    /// How long the machine slept since an earlier reading.
+    #[must_use]
+    pub fn slept_since(&self, before: &Self) -> Duration {
+        let timer = self.timer.saturating_duration_since(before.timer);
+        self.boot.saturating_sub(before.boot).saturating_sub(timer)
+    }
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
 /// An absence that has just ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -27,14 +92,33 @@ pub struct Gap {
     pub from: DateTime<Utc>,
     /// Now.
     pub to: DateTime<Utc>,
+    /// What it was.
+    pub why: Why,
 }
 
 impl Gap {
-    /// The gap between two signs of life, if it is one.
+    /// The gap since a sign of life that an earlier daemon left, if it is one.
     #[must_use]
-    pub fn between(last_seen: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<Self> {
+    pub fn since_sign(last_seen: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<Self> {
         let from = last_seen?;
-        (now - from > ABSENT_AFTER).then_some(Self { from, to: now })
+        (now - from > ABSENT_AFTER).then_some(Self { from, to: now, why: Why::Down })
+    }
+
+    /// The gap between two steps of one loop, if it is one.
+    #[must_use]
+    pub fn between(before: &Reading, now: &Reading) -> Option<Self> {
+        let length = now.wall - before.wall;
+        if length <= ABSENT_AFTER {
+            return None;
+        }
+        let why = if now.clock_set_since(before) > length / 2 {
+            Why::ClockSet
+        } else if delta(now.slept_since(before)) > length / 2 {
+            Why::Suspended
+        } else {
+            Why::HeldUp
+        };
+        Some(Self { from: before.wall, to: now.wall, why })
     }
 
     /// Whether a deadline fell into it.
@@ -45,7 +129,8 @@ impl Gap {
 
     fn reason(&self) -> String {
         format!(
-            "Lookout was not there from {} to {} UTC",
+            "{} from {} to {} UTC",
+            self.why.words(),
             self.from.format("%Y-%m-%d %H:%M:%S"),
             self.to.format("%Y-%m-%d %H:%M:%S")
         )
@@ -79,6 +164,7 @@ pub fn account(ground: Ground<'_>) -> Option<AbsenceAccount> {
     let mut account = AbsenceAccount {
         from: gap.from,
         to: gap.to,
+        why: gap.why,
         unobserved: Vec::new(),
         caught_up: Vec::new(),
     };
@@ -86,7 +172,7 @@ pub fn account(ground: Ground<'_>) -> Option<AbsenceAccount> {
         slots.sort_by_key(|slot| slot.slot.due_at);
         if let Some(slot) = worth_catching_up(&ground, name, &slots) {
             slots.pop();
-            let grace = TimeDelta::from_std(slot.schedule.start_grace).unwrap_or(TimeDelta::MAX);
+            let grace = delta(slot.schedule.start_grace);
             account.caught_up.push((slot.slot.clone(), gap.to + grace));
         }
         let given_up = slots.into_iter().map(|slot| (slot.slot.clone(), gap.reason()));

@@ -12,15 +12,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::absence::{Gap, Ground, account};
+use super::absence::{Gap, Ground, Reading, account};
 use super::decide::{Decision, Situation, decide};
 use super::keeper::{Keepers, StopHow};
 use super::ledger::{
-    Answer, DroppedSlot, Ledger, Loop, OpenRun, Pause, Request, RunLease, RunProgress, claim,
+    Answer, DroppedSlot, Ledger, Loop, OpenRun, Pause, PlannedSlot, Request, RunLease, RunProgress,
+    claim,
 };
-use super::pulse::{Beat, Outcome, Pulse};
 use super::{RunId, planning};
 use crate::clock::Clock;
+use crate::pulse::{Beat, Outcome, Pulse};
 use crate::schedule::slot::in_maintenance;
 use crate::schedule::ticker::Bell;
 use crate::schedule::{Cadence, Schedule, ScheduleName};
@@ -48,11 +49,16 @@ pub struct Conductor {
     clock: Arc<dyn Clock>,
     max_running: usize,
     schedules: Vec<Schedule>,
+    /// Schedules that change while it runs.
+    followed: Option<watch::Receiver<Vec<Schedule>>>,
     /// When each schedule is to be planned again; a schedule that is not in it is new to us.
     plan_again: HashMap<ScheduleName, DateTime<Utc>>,
     /// Runs that were asked to stop for the one after them.
     replaced: HashSet<RunId>,
-    last_seen: Option<DateTime<Utc>>,
+    /// The clocks at the last step of this process.
+    last: Option<Reading>,
+    /// An absence whose slots are not accounted for yet.
+    gap: Option<Gap>,
     last_written: Option<DateTime<Utc>>,
     phase: Phase,
     pulse: Pulse,
@@ -81,13 +87,22 @@ impl Conductor {
             clock,
             max_running: max_running as usize,
             schedules,
+            followed: None,
             plan_again: HashMap::new(),
             replaced: HashSet::new(),
-            last_seen: None,
+            last: None,
+            gap: None,
             last_written: None,
             phase: Phase::Fresh,
             pulse: Pulse::default(),
         }
+    }
+
+    /// Takes the schedules from here whenever they change.
+    #[must_use]
+    pub fn following(mut self, schedules: watch::Receiver<Vec<Schedule>>) -> Self {
+        self.followed = Some(schedules);
+        self
     }
 
     /// Takes other schedules from the next step on; runs that go on keep theirs.
@@ -107,6 +122,7 @@ impl Conductor {
     pub async fn run(mut self, mut bell: Bell, stop: CancellationToken) {
         loop {
             self.pulse.begin(&*self.clock);
+            self.take_changes();
             let result = self.step(self.clock.now()).await;
             let error = result.err().map(|error| error.to_string());
             if self.pulse.end(&*self.clock, error.clone()) == Outcome::Changed {
@@ -122,35 +138,51 @@ impl Conductor {
         }
     }
 
+    fn take_changes(&mut self) {
+        let Some(followed) = &mut self.followed else { return };
+        if followed.has_changed().unwrap_or(false) {
+            let schedules = followed.borrow_and_update().clone();
+            self.set_schedules(schedules);
+        }
+    }
+
     /// One step: everything that is to be done at `now`.
     ///
     /// # Errors
     /// When something could not be read or written down; what was not done is done by the next.
     pub async fn step(&mut self, now: DateTime<Utc>) -> Result<Stepped, StorageError> {
         let mut stepped = Stepped::default();
-        let gap = self.gap(now).await?;
+        self.notice_absence(now).await?;
         if self.phase == Phase::Fresh {
             self.settle(now).await?;
             self.phase = Phase::Settled;
         }
         self.answer_requests(now).await?;
         stepped.n_planned = self.plan(now).await?;
-        self.account_for(gap, now).await?;
+        self.account_for_absence(now).await?;
         self.decide_all(now, &mut stepped).await?;
         self.sign_of_life(now).await?;
         Ok(stepped)
     }
 
-    /// The absence that ends with this step, if there was one.
-    async fn gap(&mut self, now: DateTime<Utc>) -> Result<Option<Gap>, StorageError> {
-        if self.last_seen.is_none() {
-            self.last_seen = self.ledger.last_seen(Loop::Conductor).await?;
-        }
-        Ok(Gap::between(self.last_seen, now))
+    /// Remembers the absence that ends with this step, if there was one. A step that fails later
+    /// was there all the same: what is due while nothing can be recorded is missed, not unseen.
+    async fn notice_absence(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
+        let reading = Reading::take(&*self.clock, now);
+        let gap = match &self.last {
+            Some(last) => Gap::between(last, &reading),
+            None => Gap::since_sign(self.ledger.last_seen(Loop::Conductor).await?, now),
+        };
+        self.last = Some(reading);
+        // One that could not be accounted for grows.
+        self.gap = match (self.gap, gap) {
+            (Some(before), Some(gap)) => Some(Gap { to: gap.to, ..before }),
+            (before, gap) => gap.or(before),
+        };
+        Ok(())
     }
 
     async fn sign_of_life(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
-        self.last_seen = Some(now);
         // Also after the clock was set back: the row must not stay in the future.
         let is_fresh =
             self.last_written.is_some_and(|last| last <= now && now - last < SIGN_OF_LIFE_EVERY);
@@ -211,23 +243,29 @@ impl Conductor {
         Ok(n_planned)
     }
 
+    async fn account_for_absence(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
+        let Some(gap) = self.gap else { return Ok(()) };
+        let due = self.ledger.due(now).await?;
+        if due.iter().any(|slot| gap.holds(slot.start_by)) {
+            self.account_for(gap, &due, now).await?;
+        }
+        self.gap = None;
+        Ok(())
+    }
+
     async fn account_for(
-        &mut self,
-        gap: Option<Gap>,
+        &self,
+        gap: Gap,
+        due: &[PlannedSlot],
         now: DateTime<Utc>,
     ) -> Result<(), StorageError> {
-        let Some(gap) = gap else { return Ok(()) };
-        let due = self.ledger.due(now).await?;
-        if !due.iter().any(|slot| gap.holds(slot.start_by)) {
-            return Ok(());
-        }
         let mut held: Vec<ScheduleName> =
             self.ledger.pauses(now).await?.into_iter().map(|pause| pause.schedule).collect();
         let open = self.ledger.open_runs().await?;
         held.extend(open.into_iter().map(|open| open.run.slot.schedule));
         let in_window = self.schedules.iter().filter(|s| in_maintenance(s, now).is_some());
         held.extend(in_window.map(|schedule| schedule.name.clone()));
-        let ground = Ground { gap, due: &due, schedules: &self.schedules, held: &held };
+        let ground = Ground { gap, due, schedules: &self.schedules, held: &held };
         if let Some(account) = account(ground) {
             self.ledger.record_absence(account).await?;
         }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::absence::Why;
 use crate::keep::evidence::ProcessIdentity;
 use crate::run::{Run, RunId};
 use crate::schedule::{Schedule, ScheduleName, Slot};
@@ -128,6 +129,8 @@ pub struct Absence {
     pub from: DateTime<Utc>,
     /// First one after it.
     pub to: DateTime<Utc>,
+    /// What it was.
+    pub why: Why,
     /// Its slots that will not be run.
     pub n_unobserved: u32,
     /// Its slots that are run late.
@@ -141,6 +144,8 @@ pub struct AbsenceAccount {
     pub from: DateTime<Utc>,
     /// First one after it.
     pub to: DateTime<Utc>,
+    /// What it was.
+    pub why: Why,
     /// Slots that will not be run.
     pub unobserved: Vec<(Slot, String)>,
     /// Slots that are run late, with their new deadlines.

@@ -10,7 +10,6 @@ pub mod decide;
 pub mod keeper;
 pub mod ledger;
 pub mod planning;
-pub mod pulse;
 
 use std::fmt;
 

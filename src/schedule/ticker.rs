@@ -5,8 +5,9 @@
 //! ring changes nothing. Between rings [`Bell::ring`] also wakes at a given instant, because the
 //! crate looks at its jobs every 500 ms only and would start runs 0.3 s late; and when the bell
 //! has died (its clock went back an hour, its task panicked) it wakes by itself, so that a dead
-//! bell delays nothing but is seen by its listeners' pulse.
-//! Invariant: exactly one job, made before the scheduler starts and never removed (adding many
+//! bell delays nothing. A bell that falls silent is cast anew; only one that stays silent in
+//! spite of that is dead, and its pulse shows it.
+//! Invariant: exactly one job a scheduler, made before that starts and never removed (adding many
 //! jobs at once can hang it, and a panic in a job ends that job).
 
 use std::sync::Arc;
@@ -15,9 +16,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::clock::Clock;
+use crate::pulse::{Beat, Pulse};
 
 /// Without a ring for so long, the bell counts as dead: five beats lost.
 pub const DEAD_AFTER: Duration = Duration::from_secs(5);
+
+/// Without a ring for so long, the scheduler is made anew: the crate computes its next ring from
+/// the wall clock and waits for it, for an hour if that was set back by an hour.
+const RECAST_AFTER: Duration = Duration::from_secs(3);
 
 /// Every second. Six fields, seconds first; UTC, which knows no clock change.
 const EVERY_SECOND: &str = "* * * * * *";
@@ -38,18 +47,34 @@ pub enum Woken {
 pub struct Bell {
     rings: watch::Receiver<Instant>,
     made_at: Instant,
+    beat: watch::Receiver<Beat>,
     /// Keeps the crate's tasks; `None` for a bell rung by hand.
-    _scheduler: Option<Arc<JobScheduler>>,
+    _keeper: Option<Arc<AbortOnDropHandle<()>>>,
 }
 
 /// Rings a bell by hand: simulations, where the crate's real-time loop can't be used.
 #[derive(Clone, Debug)]
-pub struct Ringer(Arc<watch::Sender<Instant>>);
+pub struct Ringer(Arc<Ringing>);
+
+#[derive(Debug)]
+struct Ringing {
+    rings: watch::Sender<Instant>,
+    pulse: Pulse,
+    clock: Option<Arc<dyn Clock>>,
+}
 
 impl Ringer {
     /// Rings now.
     pub fn ring(&self) {
-        self.0.send_replace(Instant::now());
+        self.0.rings.send_replace(Instant::now());
+        if let Some(clock) = &self.0.clock {
+            self.0.pulse.begin(&**clock);
+            self.0.pulse.end(&**clock, None);
+        }
+    }
+
+    fn silent_for(&self) -> Duration {
+        self.0.rings.borrow().elapsed()
     }
 }
 
@@ -64,20 +89,32 @@ impl Bell {
     ///
     /// # Errors
     /// What the crate says; its in-memory storage does not fail in practice.
-    pub async fn start() -> Result<Self, JobSchedulerError> {
-        let (bell, ringer) = Self::by_hand();
-        let scheduler = JobScheduler::new().await?;
-        scheduler.add(Job::new(EVERY_SECOND, move |_, _| ringer.ring())?).await?;
-        scheduler.start().await?;
-        Ok(Self { _scheduler: Some(Arc::new(scheduler)), ..bell })
+    pub async fn start(clock: Arc<dyn Clock>) -> Result<Self, JobSchedulerError> {
+        let (bell, ringer) = Self::made(Some(clock));
+        let scheduler = cast(&ringer).await?;
+        let keeper = AbortOnDropHandle::new(tokio::spawn(keep_ringing(scheduler, ringer)));
+        Ok(Self { _keeper: Some(Arc::new(keeper)), ..bell })
     }
 
     /// A bell that rings only when its ringer is used; never, if the ringer is dropped.
     #[must_use]
     pub fn by_hand() -> (Self, Ringer) {
+        Self::made(None)
+    }
+
+    fn made(clock: Option<Arc<dyn Clock>>) -> (Self, Ringer) {
         let made_at = Instant::now();
         let (sender, rings) = watch::channel(made_at);
-        (Self { rings, made_at, _scheduler: None }, Ringer(Arc::new(sender)))
+        let pulse = Pulse::default();
+        let beat = pulse.subscribe();
+        let ringer = Ringer(Arc::new(Ringing { rings: sender, pulse, clock }));
+        (Self { rings, made_at, beat, _keeper: None }, ringer)
+    }
+
+    /// When it last rang, as the other loops publish it.
+    #[must_use]
+    pub fn pulse(&self) -> watch::Receiver<Beat> {
+        self.beat.clone()
     }
 
     /// Waits for the next ring, or for `due` if that comes first. Rings that came while nobody
@@ -113,9 +150,38 @@ impl Bell {
     }
 }
 
+/// One scheduler with its one job.
+async fn cast(ringer: &Ringer) -> Result<JobScheduler, JobSchedulerError> {
+    let ringer = ringer.clone();
+    let scheduler = JobScheduler::new().await?;
+    scheduler.add(Job::new(EVERY_SECOND, move |_, _| ringer.ring())?).await?;
+    scheduler.start().await?;
+    Ok(scheduler)
+}
+
+/// Makes the scheduler anew whenever it has fallen silent.
+async fn keep_ringing(mut scheduler: JobScheduler, ringer: Ringer) {
+    loop {
+        tokio::time::sleep(RECAST_AFTER).await;
+        if ringer.silent_for() < RECAST_AFTER {
+            continue;
+        }
+        // The old one may come to itself later: a double ring changes nothing.
+        let _ = scheduler.shutdown().await;
+        match cast(&ringer).await {
+            Ok(new) => {
+                tracing::warn!("the bell had fallen silent and was cast anew");
+                scheduler = new;
+            }
+            Err(error) => tracing::error!(%error, "the bell is silent and can't be cast anew"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
 
     #[tokio::test(start_paused = true)]
     async fn a_listener_wakes_at_the_ring_or_at_its_own_time_whichever_is_first() {
@@ -156,10 +222,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_real_bell_rings_about_every_second() {
-        let mut bell = Bell::start().await.unwrap();
+        let mut bell = Bell::start(Arc::new(SystemClock)).await.unwrap();
         for _ in 0..2 {
             assert_eq!(bell.ring(None).await, Woken::Bell);
         }
         assert!(bell.last_ring().is_some() && !bell.is_dead());
+        assert!(bell.pulse().borrow().n_steps >= 2);
     }
 }

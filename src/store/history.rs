@@ -4,13 +4,16 @@
 //! Invariant: nothing here writes.
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, ToSql};
 
 use super::GuardDb;
 use super::incidents::{list_incidents, news};
 use super::rows::{from_json, from_word, maybe_time, millis, time};
 use crate::storage::StorageError;
-use crate::watch::history::{History, IncidentFilter, SlotFilter, SlotRow, SlotState, Summary};
+use crate::watch::history::{
+    History, IncidentFilter, SlotFilter, SlotRow, SlotState, Span, Summary,
+};
 use crate::watch::{Incident, News};
 
 const SLOT: &str =
@@ -76,6 +79,14 @@ impl History for GuardDb {
             tx.prepare(&sql)?.query_map(values, slot_row)?.collect()
         })
         .await
+    }
+
+    async fn spans(
+        &self,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Span>, StorageError> {
+        self.read(move |tx| super::ledger::spans::between(tx, from, until)).await
     }
 
     async fn slot_of_run(&self, run: &str) -> Result<Option<SlotRow>, StorageError> {

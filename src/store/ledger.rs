@@ -4,182 +4,28 @@
 //! Invariant: a row leaves `planned` by one conditional update, and never comes back.
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension, params};
+
+mod slots;
+pub(super) mod spans;
+
+pub(super) use slots::close;
 
 use super::GuardDb;
 use super::rows::{from_json, from_word, json, maybe_millis, maybe_time, millis, time};
 use crate::keep::evidence::ProcessIdentity;
+use crate::run::RunId;
 use crate::run::ledger::{
-    Absence, AbsenceAccount, Answer, Cause, Claim, Claimed, DroppedSlot, LastSlot, Ledger, Loop,
-    OpenRun, Pause, Plan, PlannedSlot, Request, RunLease, RunProgress,
+    Absence, AbsenceAccount, Answer, Claim, Claimed, DroppedSlot, LastSlot, Ledger, Loop, OpenRun,
+    Pause, Plan, PlannedSlot, Request, RunLease,
 };
-use crate::run::{Run, RunId};
 use crate::schedule::{ScheduleName, Slot};
 use crate::storage::StorageError;
-
-// `INDEXED BY` throughout: the table grows for years, what is planned or open is a handful, and the
-// planner, which has no statistics, would rather walk the table in the order that is asked for.
-const PLANNED: &str =
-    "SELECT schedule, due_at, configuration, origin, start_at, start_by, absence FROM slots";
-
-fn planned(row: &Row<'_>) -> rusqlite::Result<PlannedSlot> {
-    Ok(PlannedSlot {
-        slot: slot(row)?,
-        schedule: from_json(&row.get::<_, String>(2)?)?,
-        origin: from_word(&row.get::<_, String>(3)?)?,
-        start_at: time(row.get(4)?)?,
-        start_by: time(row.get(5)?)?,
-        absence: row.get(6)?,
-    })
-}
-
-/// The slot of a row whose first two columns are its key.
-fn slot(row: &Row<'_>) -> rusqlite::Result<Slot> {
-    Ok(Slot { schedule: ScheduleName::new(row.get::<_, String>(0)?), due_at: time(row.get(1)?)? })
-}
-
-fn insert(connection: &Connection, planned: &PlannedSlot) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached(
-            "INSERT INTO slots (schedule, due_at, origin, configuration, start_at, start_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![
-            planned.slot.schedule.as_str(),
-            millis(planned.slot.due_at),
-            planned.origin.as_str(),
-            json(&planned.schedule)?,
-            millis(planned.start_at),
-            millis(planned.start_by),
-        ])
-}
-
-/// Slots of the cadence that nobody claimed and that are due later.
-fn withdraw(connection: &Connection, name: &str, after: DateTime<Utc>) -> rusqlite::Result<()> {
-    connection.execute(
-        "DELETE FROM slots WHERE schedule = ?1 AND due_at > ?2 AND state = 'planned'
-         AND origin = 'schedule' AND absence IS NULL",
-        params![name, millis(after)],
-    )?;
-    Ok(())
-}
-
-fn list<T>(
-    connection: &Connection,
-    sql: &str,
-    params: impl rusqlite::Params,
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<Vec<T>> {
-    connection.prepare_cached(sql)?.query_map(params, read)?.collect()
-}
-
-fn open_run(row: &Row<'_>) -> rusqlite::Result<OpenRun> {
-    let keeper: Option<String> = row.get(7)?;
-    let verdict: Option<String> = row.get(10)?;
-    Ok(OpenRun {
-        run: Run {
-            id: RunId::from_stored(row.get::<_, String>(2)?),
-            slot: slot(row)?,
-            schedule: from_json(&row.get::<_, String>(3)?)?,
-            claimed_at: time(row.get(6)?)?,
-            started_at: maybe_time(row.get(8)?)?,
-            keeper: keeper.as_deref().map(from_json::<ProcessIdentity>).transpose()?,
-            ended_at: maybe_time(row.get(11)?)?,
-        },
-        origin: from_word(&row.get::<_, String>(4)?)?,
-        start_by: time(row.get(5)?)?,
-        absence: row.get(12)?,
-        start_error: row.get(9)?,
-        progress: match verdict {
-            Some(_) => RunProgress::Judged,
-            None => RunProgress::Undecided,
-        },
-    })
-}
-
-fn drop_slot(connection: &Connection, dropped: &DroppedSlot) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached(
-            "UPDATE slots SET state = 'dropped', cause = ?3, reason = ?4, absence = ?5
-             WHERE schedule = ?1 AND due_at = ?2 AND state = 'planned'",
-        )?
-        .execute(params![
-            dropped.slot.schedule.as_str(),
-            millis(dropped.slot.due_at),
-            dropped.cause.as_str(),
-            dropped.reason,
-            dropped.absence,
-        ])
-}
-
-fn account_for(connection: &Connection, account: &AbsenceAccount) -> rusqlite::Result<()> {
-    connection.execute(
-        "INSERT INTO absences (since, until, n_unobserved, n_caught_up) VALUES (?1, ?2, 0, 0)",
-        params![millis(account.from), millis(account.to)],
-    )?;
-    let id = connection.last_insert_rowid();
-    let mut n_unobserved = 0_u32;
-    for (slot, reason) in &account.unobserved {
-        let dropped = DroppedSlot {
-            slot: slot.clone(),
-            cause: Cause::Absent,
-            reason: reason.clone(),
-            absence: Some(id),
-        };
-        n_unobserved += u32::from(drop_slot(connection, &dropped)? == 1);
-    }
-    let mut n_caught_up = 0_u32;
-    for (slot, start_by) in &account.caught_up {
-        let n_rows = connection.execute(
-            "UPDATE slots SET absence = ?3, start_by = ?4
-             WHERE schedule = ?1 AND due_at = ?2 AND state = 'planned'",
-            params![slot.schedule.as_str(), millis(slot.due_at), id, millis(*start_by)],
-        )?;
-        n_caught_up += u32::from(n_rows == 1);
-    }
-    connection.execute(
-        "UPDATE absences SET n_unobserved = ?2, n_caught_up = ?3 WHERE id = ?1",
-        params![id, n_unobserved, n_caught_up],
-    )?;
-    Ok(())
-}
-
-fn claim(connection: &Connection, claim: &Claim) -> rusqlite::Result<Claimed> {
-    let n_rows = connection.execute(
-        "UPDATE slots SET state = 'running', run = ?3, run_open = 1, claimed_at = ?4,
-                configuration = ?5
-         WHERE schedule = ?1 AND due_at = ?2 AND state = 'planned' AND start_by >= ?4
-         AND NOT EXISTS (SELECT 1 FROM slots INDEXED BY slots_open_run
-                         WHERE schedule = ?1 AND run_open = 1)",
-        params![
-            claim.slot.schedule.as_str(),
-            millis(claim.slot.due_at),
-            claim.run.as_str(),
-            millis(claim.at),
-            json(&claim.schedule)?,
-        ],
-    )?;
-    Ok(if n_rows == 1 { Claimed::Won } else { Claimed::Lost })
-}
-
-/// The first whole second from the slot's instant on that has no row.
-fn free_instant(connection: &Connection, slot: &Slot) -> rusqlite::Result<Slot> {
-    let mut slot = slot.clone();
-    loop {
-        let taken = connection
-            .query_row(
-                "SELECT 1 FROM slots WHERE schedule = ?1 AND due_at = ?2",
-                params![slot.schedule.as_str(), millis(slot.due_at)],
-                |_| Ok(()),
-            )
-            .optional()?;
-        if taken.is_none() {
-            return Ok(slot);
-        }
-        slot.due_at += TimeDelta::seconds(1);
-    }
-}
+use slots::{
+    PLANNED, account_for, claim, drop_slot, free_instant, insert, list, open_run, planned, slot,
+    withdraw, write_answer,
+};
 
 #[async_trait]
 impl Ledger for GuardDb {
@@ -202,6 +48,7 @@ impl Ledger for GuardDb {
         replace_after: Option<DateTime<Utc>>,
     ) -> Result<usize, StorageError> {
         self.transact(move |tx| {
+            spans::extend(tx, &plan, &slots, replace_after)?;
             let name = plan.schedule.name.as_str();
             if let Some(after) = replace_after {
                 withdraw(tx, name, after)?;
@@ -227,6 +74,7 @@ impl Ledger for GuardDb {
     ) -> Result<(), StorageError> {
         let name = schedule.as_str().to_owned();
         self.transact(move |tx| {
+            spans::end(tx, &name, after)?;
             withdraw(tx, &name, after)?;
             tx.execute("DELETE FROM plans WHERE schedule = ?1", [&name])?;
             Ok(())
@@ -354,7 +202,7 @@ impl Ledger for GuardDb {
 
     async fn untold_absences(&self) -> Result<Vec<Absence>, StorageError> {
         self.read(|tx| {
-            let sql = "SELECT id, since, until, n_unobserved, n_caught_up FROM absences
+            let sql = "SELECT id, since, until, n_unobserved, n_caught_up, why FROM absences
                        WHERE told = 0 ORDER BY id";
             list(tx, sql, [], |row| {
                 Ok(Absence {
@@ -363,6 +211,7 @@ impl Ledger for GuardDb {
                     to: time(row.get(2)?)?,
                     n_unobserved: row.get(3)?,
                     n_caught_up: row.get(4)?,
+                    why: from_word(&row.get::<_, String>(5)?)?,
                 })
             })
         })
@@ -500,23 +349,4 @@ impl Ledger for GuardDb {
         })
         .await
     }
-}
-
-fn write_answer(connection: &Connection, id: i64, answer: &Answer) -> rusqlite::Result<()> {
-    connection
-        .execute("UPDATE requests SET answer = ?2 WHERE id = ?1", params![id, json(answer)?])?;
-    Ok(())
-}
-
-/// Also used where a run is closed together with its verdict.
-pub(super) fn close(
-    connection: &Connection,
-    run: &str,
-    ended_at: DateTime<Utc>,
-) -> rusqlite::Result<()> {
-    connection.execute(
-        "UPDATE slots SET run_open = 0, ended_at = COALESCE(ended_at, ?2) WHERE run = ?1",
-        params![run, millis(ended_at)],
-    )?;
-    Ok(())
 }

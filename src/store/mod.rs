@@ -16,20 +16,36 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
+use tokio::sync::watch;
 
+use crate::clock::Clock;
+use crate::pulse::{Beat, Pulse};
 use crate::storage::StorageError;
 
 /// How long we wait for the command line's own writes; they take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tables in the order they came, one entry a version; entries are never changed, only appended.
-const MIGRATIONS: &[&str] = &[include_str!("guard_tables.sql"), outbox::SCHEMA];
+const MIGRATIONS: &[&str] =
+    &[include_str!("guard_tables.sql"), outbox::SCHEMA, WHY_ABSENT, ledger::spans::SCHEMA];
+
+/// Rows from before the reason was known are of a daemon that was down, as far as anybody knew.
+const WHY_ABSENT: &str = "ALTER TABLE absences ADD COLUMN why TEXT NOT NULL DEFAULT 'down';";
 
 /// A handle to `guard.db`; clones share the connection.
 #[derive(Clone, Debug)]
 pub struct GuardDb {
     connection: Arc<Mutex<Connection>>,
     place: Place,
+    /// How writing goes, for those who ask whether all is well.
+    writing: Option<Arc<Writing>>,
+}
+
+/// Beats with every write.
+#[derive(Debug)]
+struct Writing {
+    pulse: Pulse,
+    clock: Arc<dyn Clock>,
 }
 
 /// Where the rows are.
@@ -65,7 +81,7 @@ impl GuardDb {
             )
             .map_err(translate)?;
         migrate(&mut connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), place })
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), place, writing: None })
     }
 
     /// Runs `work` in one transaction off the runtime; it is committed if `work` returns `Ok`.
@@ -77,15 +93,34 @@ impl GuardDb {
         T: Send + 'static,
         F: FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     {
-        self.on_connection(|connection| {
-            let transaction = connection
-                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-                .map_err(translate)?;
-            let value = work(&transaction).map_err(translate)?;
-            transaction.commit().map_err(translate)?;
-            Ok(value)
-        })
-        .await
+        if let Some(writing) = &self.writing {
+            writing.pulse.begin(&*writing.clock);
+        }
+        let written = self
+            .on_connection(|connection| {
+                let transaction = connection
+                    .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+                    .map_err(translate)?;
+                let value = work(&transaction).map_err(translate)?;
+                transaction.commit().map_err(translate)?;
+                Ok(value)
+            })
+            .await;
+        if let Some(writing) = &self.writing {
+            let error = written.as_ref().err().map(StorageError::to_string);
+            writing.pulse.end(&*writing.clock, error);
+        }
+        written
+    }
+
+    /// The same database, with a pulse: it beats with every write and says how the last one went.
+    /// The loops' signs of life are writes, so that it never stays silent for long.
+    #[must_use]
+    pub fn with_pulse(mut self, clock: Arc<dyn Clock>) -> (Self, watch::Receiver<Beat>) {
+        let pulse = Pulse::default();
+        let beat = pulse.subscribe();
+        self.writing = Some(Arc::new(Writing { pulse, clock }));
+        (self, beat)
     }
 
     /// Runs `work` in one transaction that only reads, off the runtime. It works while the disk is
@@ -122,25 +157,34 @@ impl GuardDb {
     }
 }
 
-/// Applies what is missing, each version in a transaction of its own.
+/// Applies what is missing, each version in a transaction of its own. Daemon and command line may
+/// open a new file at the same moment, so the version is read with the database held.
 fn migrate(connection: &mut Connection) -> Result<(), StorageError> {
-    let version: u32 =
-        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(translate)?;
-    let version = version as usize;
-    if version > MIGRATIONS.len() {
-        return Err(StorageError::Unreadable(format!(
-            "it was written by a newer Lookout (schema {version}, this one knows {}); \
-             start that version, or move the file away",
-            MIGRATIONS.len()
-        )));
-    }
-    for (index, sql) in MIGRATIONS.iter().enumerate().skip(version) {
-        let transaction = connection.transaction().map_err(translate)?;
+    loop {
+        let transaction = connection
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
+            .map_err(translate)?;
+        let version: u32 = transaction
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(translate)?;
+        let Some(sql) = MIGRATIONS.get(version as usize) else {
+            return refuse_newer(version as usize);
+        };
         transaction.execute_batch(sql).map_err(translate)?;
-        transaction.pragma_update(None, "user_version", index as u32 + 1).map_err(translate)?;
+        transaction.pragma_update(None, "user_version", version + 1).map_err(translate)?;
         transaction.commit().map_err(translate)?;
     }
-    Ok(())
+}
+
+fn refuse_newer(version: usize) -> Result<(), StorageError> {
+    if version <= MIGRATIONS.len() {
+        return Ok(());
+    }
+    Err(StorageError::Unreadable(format!(
+        "it was written by a newer Lookout (schema {version}, this one knows {}); \
+         start that version, or move the file away",
+        MIGRATIONS.len()
+    )))
 }
 
 /// SQLite's error as far as anybody decides by it.

@@ -10,9 +10,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::faults::{CAUSES, Fault, Source, Standing};
+use super::history::Summary;
 use super::incidents::{FaultKey, FaultWrite, IncidentWrite, Occasion, OpenIncident};
 use super::judge::{cause_of, source_of};
 use super::observed::Observed;
+use super::usual::{self, Backlog};
 use super::{Facts, IncidentKind, IncidentState, Severity, Verdict, facts};
 use crate::schedule::Schedule;
 
@@ -113,7 +115,10 @@ fn severity(kind: IncidentKind, nth: u32) -> Severity {
         | IncidentKind::QuotaExhausted
         | IncidentKind::RunStalled
         | IncidentKind::ImageErrors
-        | IncidentKind::WasBlind => Severity::Warning,
+        | IncidentKind::WasBlind
+        | IncidentKind::LookoutImpaired
+        | IncidentKind::ConfigurationBroken
+        | IncidentKind::BacklogGrowing => Severity::Warning,
     }
 }
 
@@ -221,6 +226,27 @@ pub fn at_the_end(patient: &Patient<'_>, verdict: Verdict) -> Vec<IncidentWrite>
     writes.retain(|write| !is_fault_of(write, cause));
     writes.push(patient.fault(cause, severity(cause, patient.nth(cause)), facts));
     writes
+}
+
+/// What a good run left behind, beside what the ones before it did.
+#[must_use]
+pub fn left_over(patient: &Patient<'_>, before: &[Summary]) -> Option<IncidentWrite> {
+    let kind = IncidentKind::BacklogGrowing;
+    match usual::backlog(patient.facts.counts.get("remaining").copied(), before) {
+        Backlog::Growing(lefts) => {
+            let numbers: Vec<String> = lefts.iter().map(u64::to_string).collect();
+            let line = format!("left after the last {} runs: {}", lefts.len(), numbers.join(", "));
+            let facts = Facts { detail: Some(line), ..patient.facts.clone() };
+            Some(patient.fault(kind, severity(kind, 1), facts))
+        }
+        Backlog::NotGrowing if patient.open(kind).is_some() => {
+            let key = patient.key(kind).text();
+            let recovered_at = patient.facts.ended_at;
+            let facts = Box::new(Facts { recovered_at, ..patient.facts.clone() });
+            Some(IncidentWrite::Over { key, facts })
+        }
+        Backlog::NotGrowing | Backlog::Unknown => None,
+    }
 }
 
 /// A source that counts for itself never says that it is over; a run that ends well does.

@@ -94,6 +94,17 @@ pub struct SlotRow {
     pub configuration: Box<Schedule>,
 }
 
+/// A time in which a schedule was in effect: each of its slots has a row, also those that did not run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    /// As it was then.
+    pub schedule: Schedule,
+    /// Slots later than this …
+    pub since: DateTime<Utc>,
+    /// … and up to and with this.
+    pub until: DateTime<Utc>,
+}
+
 /// Which slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SlotFilter {
@@ -124,6 +135,13 @@ pub enum IncidentFilter {
 pub trait History: Send + Sync + Debug {
     /// Slots, newest first.
     async fn slots(&self, filter: SlotFilter) -> Result<Vec<SlotRow>, StorageError>;
+
+    /// When which schedule was in effect, as far as that reaches into `[from, until]`.
+    async fn spans(
+        &self,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<Span>, StorageError>;
 
     /// The slot of a run; the beginning of its id is enough where it is the only one.
     async fn slot_of_run(&self, run: &str) -> Result<Option<SlotRow>, StorageError>;

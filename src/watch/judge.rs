@@ -4,11 +4,11 @@
 //! waits, writes or tells anybody.
 //! Invariant: the same evidence gives the same verdict, however often and however late it is read.
 
-use std::fmt;
 use std::time::Duration;
 
+use super::findings::Finding;
 use super::observed::{Exit, Observed};
-use super::{Verdict, faults};
+use super::{Verdict, faults, words};
 use crate::keep::evidence::{CallOutcome, StopReason};
 use crate::run::keeper::Presence;
 use crate::schedule::{Job, Schedule};
@@ -26,71 +26,6 @@ const SIGTERM: i32 = 15;
 
 /// `EX_TEMPFAIL`: the job gave up because somebody else was down.
 pub const EXIT_TRY_LATER: i32 = 75;
-
-/// What is worth knowing besides the verdict.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// The signal came after the verdict.
-    SignalledLate,
-    /// It signalled, and its processes had to be stopped.
-    SignalledButStopped,
-    /// It signalled, and said by its exit that something was wrong.
-    SignalledButFailed,
-    /// Work was waiting, and nothing of it was done.
-    NothingDone {
-        /// What was left.
-        remaining: u64,
-    },
-    /// Something held its output after the main process had ended.
-    PipeHeld,
-    /// Processes outlived the main process.
-    Swept {
-        /// How many.
-        n_processes: u32,
-    },
-    /// Processes had to be killed.
-    Killed {
-        /// How many.
-        n_processes: u32,
-    },
-    /// The keeper had to be stopped from outside.
-    KeeperHung,
-    /// The run goes on after its verdict was given.
-    StartedLate,
-    /// The box is full and there is work left.
-    WorkLeft {
-        /// How much.
-        remaining: u64,
-    },
-    /// It was run late, because Lookout was not there.
-    CaughtUp,
-    /// It was stopped because somebody asked, or for the run after it.
-    StoppedOnRequest,
-    /// The last note of the job.
-    Note(String),
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::SignalledLate => f.write_str("signalled late, after it was given up"),
-            Self::SignalledButStopped => f.write_str("signalled, but had to be stopped"),
-            Self::SignalledButFailed => f.write_str("signalled, but ended with an error"),
-            Self::NothingDone { remaining } => {
-                write!(f, "nothing was done, although {remaining} were waiting")
-            }
-            Self::PipeHeld => f.write_str("something held its output open after it had ended"),
-            Self::Swept { n_processes } => write!(f, "left {n_processes} processes behind"),
-            Self::Killed { n_processes } => write!(f, "{n_processes} processes had to be killed"),
-            Self::KeeperHung => f.write_str("its keeper did not react and was stopped"),
-            Self::StartedLate => f.write_str("started after it was given up"),
-            Self::WorkLeft { remaining } => write!(f, "{remaining} left for the next run"),
-            Self::CaughtUp => f.write_str("run late, because Lookout was not there"),
-            Self::StoppedOnRequest => f.write_str("stopped on request"),
-            Self::Note(text) => write!(f, "note: {text}"),
-        }
-    }
-}
 
 /// A decision about a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,16 +151,19 @@ fn not_started(case: &Case<'_>) -> Option<Decision> {
 /// A tree that the keeper stopped. The verdict is certain at once, except on request: a job that
 /// was asked to go may still end well.
 fn stopped(schedule: &Schedule, observed: &Observed, reason: StopReason) -> Option<Decision> {
-    let said = if observed.signal.is_some() { ", although it had signalled" } else { "" };
+    let signalled = if observed.signal.is_some() { ", although it had signalled" } else { "" };
     match reason {
         StopReason::TimedOut => Some(Decision {
             verdict: Verdict::TimedOut,
-            reason: format!("still running after box and grace, and stopped{said}"),
+            reason: format!(
+                "still running after box and grace{}, and stopped{signalled}",
+                asleep(observed)
+            ),
         }),
         StopReason::Stalled => Some(Decision {
             verdict: Verdict::Stalled,
             reason: format!(
-                "nothing moved for {} s, and stopped{said}",
+                "nothing moved for {} s, and stopped{signalled}",
                 schedule.stall_after.as_secs()
             ),
         }),
@@ -246,6 +184,14 @@ fn stopped(schedule: &Schedule, observed: &Observed, reason: StopReason) -> Opti
             }
         }),
     }
+}
+
+/// A machine that sleeps uses up box and grace; who wonders where they went is told.
+fn asleep(observed: &Observed) -> String {
+    if observed.slept.is_zero() {
+        return String::new();
+    }
+    format!(" (the machine was asleep for {} of it)", words::duration(observed.slept))
 }
 
 /// The four pieces of evidence that a good run needs. All of them, or it is not one.
@@ -298,7 +244,7 @@ fn ended(schedule: &Schedule, observed: &Observed) -> Decision {
         };
     }
     let answered = Answered::of(schedule, observed, exit);
-    let nothing_done = nothing_done(observed).is_some();
+    let nothing_done = observed.nothing_done().is_some();
     let verdict = verdict_of(Quorum {
         start: observed.started.is_some().into(),
         exit: answered.exit,
@@ -398,80 +344,9 @@ fn failure_reason(observed: &Observed, exit: Exit) -> String {
     }
 }
 
-/// What is left, when totals say that work was waiting and nothing of it was done.
-fn nothing_done(observed: &Observed) -> Option<u64> {
-    let done = ["succeeded", "errored", "blocked"].map(|name| observed.count(name));
-    let remaining = observed.count("remaining");
-    (remaining > 0 && done.iter().sum::<u64>() == 0).then_some(remaining)
-}
-
 fn nothing_done_reason(observed: &Observed) -> String {
-    let remaining = nothing_done(observed).unwrap_or(0);
+    let remaining = observed.nothing_done().unwrap_or(0);
     Finding::NothingDone { remaining }.to_string()
-}
-
-/// What is worth knowing besides the verdict, at the time of the verdict.
-#[must_use]
-pub fn findings(observed: &Observed, verdict: Verdict) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let signalled = observed.signal.is_some();
-    match verdict {
-        Verdict::TimedOut | Verdict::Stalled if signalled => {
-            found.push(Finding::SignalledButStopped);
-        }
-        Verdict::Failed if signalled => match nothing_done(observed) {
-            Some(remaining) => found.push(Finding::NothingDone { remaining }),
-            None => found.push(Finding::SignalledButFailed),
-        },
-        Verdict::Completed
-        | Verdict::NoSignal
-        | Verdict::Failed
-        | Verdict::TimedOut
-        | Verdict::Stalled
-        | Verdict::Interrupted
-        | Verdict::Missed
-        | Verdict::Skipped
-        | Verdict::Unobserved => {}
-    }
-    if verdict == Verdict::Completed && observed.count("remaining") > 0 {
-        found.push(Finding::WorkLeft { remaining: observed.count("remaining") });
-    }
-    if matches!(observed.stopping, Some((_, StopReason::Asked))) {
-        found.push(Finding::StoppedOnRequest);
-    }
-    found.extend(endings(observed));
-    found.extend(observed.notes.iter().cloned().map(Finding::Note));
-    found
-}
-
-/// What only the end of the processes shows.
-fn endings(observed: &Observed) -> Vec<Finding> {
-    let mut found = Vec::new();
-    if observed.pipe_held {
-        found.push(Finding::PipeHeld);
-    }
-    if let Some(n_processes) = observed.n_killed {
-        found.push(Finding::Killed { n_processes });
-    }
-    if let Some(n_processes) = observed.n_swept.filter(|n| *n > 0) {
-        found.push(Finding::Swept { n_processes });
-    }
-    found
-}
-
-/// What came to light after the verdict: it does not change, but this is attached to it.
-#[must_use]
-pub fn late_findings(before: &Observed, after: &Observed, verdict: Verdict) -> Vec<Finding> {
-    let mut found = Vec::new();
-    if before.signal.is_none() && after.signal.is_some() {
-        found.push(Finding::SignalledLate);
-    }
-    if verdict == Verdict::Missed && before.started.is_none() && after.started.is_some() {
-        found.push(Finding::StartedLate);
-    }
-    let known = endings(before);
-    found.extend(endings(after).into_iter().filter(|finding| !known.contains(finding)));
-    found
 }
 
 /// Whether a run's end says that somebody else was the cause: the kind, worst first. A run that

@@ -9,6 +9,7 @@ use crate::keep::evidence::{Entry, Event, Stream};
 use crate::schedule::{
     Cadence, CatchUp, CommandJob, HttpJob, OnStall, Overlap, ScheduleName, StallOn,
 };
+use crate::watch::findings::{findings, late_findings};
 
 fn schedule() -> Schedule {
     Schedule {

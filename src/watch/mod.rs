@@ -7,11 +7,13 @@
 pub mod diagnose;
 pub mod facts;
 pub mod faults;
+pub mod findings;
 pub mod history;
 pub mod incidents;
 pub mod judge;
 pub mod observed;
 pub mod unrecorded;
+pub mod usual;
 pub mod watchdog;
 pub mod words;
 
@@ -19,6 +21,8 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+
+use crate::run::absence::Why;
 
 /// What became of a slot. Written once, never changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,10 +104,16 @@ pub enum IncidentKind {
     OutboxDegraded,
     /// Lookout itself was down.
     WasBlind,
+    /// A part of Lookout stands still while the rest goes on.
+    LookoutImpaired,
+    /// A file of the configuration can't be used; what was read from it before still holds.
+    ConfigurationBroken,
+    /// Run after run leaves more behind than the one before it.
+    BacklogGrowing,
 }
 
 /// Every kind, for parsing and pages.
-pub const INCIDENT_KINDS: [IncidentKind; 14] = [
+pub const INCIDENT_KINDS: [IncidentKind; 17] = [
     IncidentKind::RunMissed,
     IncidentKind::RunStalled,
     IncidentKind::RunTimedOut,
@@ -118,6 +128,9 @@ pub const INCIDENT_KINDS: [IncidentKind; 14] = [
     IncidentKind::ChannelBroken,
     IncidentKind::OutboxDegraded,
     IncidentKind::WasBlind,
+    IncidentKind::LookoutImpaired,
+    IncidentKind::ConfigurationBroken,
+    IncidentKind::BacklogGrowing,
 ];
 
 impl IncidentKind {
@@ -139,6 +152,9 @@ impl IncidentKind {
             Self::ChannelBroken => "channel_broken",
             Self::OutboxDegraded => "outbox_degraded",
             Self::WasBlind => "was_blind",
+            Self::LookoutImpaired => "lookout_impaired",
+            Self::ConfigurationBroken => "configuration_broken",
+            Self::BacklogGrowing => "backlog_growing",
         }
     }
 
@@ -250,6 +266,31 @@ pub struct News {
     pub facts: Facts,
 }
 
+/// Why Lookout was not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Away {
+    /// It was not running.
+    Down,
+    /// The machine slept.
+    Suspended,
+    /// The wall clock was set forward over it.
+    ClockSet,
+    /// It was there and did not move: stopped, or starved.
+    HeldUp,
+}
+
+impl From<Why> for Away {
+    fn from(why: Why) -> Self {
+        match why {
+            Why::Down => Self::Down,
+            Why::Suspended => Self::Suspended,
+            Why::ClockSet => Self::ClockSet,
+            Why::HeldUp => Self::HeldUp,
+        }
+    }
+}
+
 /// What is known at the moment of a change; everything optional, texts redacted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -304,6 +345,8 @@ pub struct Facts {
     pub also: Vec<String>,
     /// How many slots were missed or went unobserved.
     pub n_slots: Option<u32>,
+    /// Why Lookout was not there.
+    pub away: Option<Away>,
     /// When the thing that failed worked again (on resolve).
     pub recovered_at: Option<DateTime<Utc>>,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::IncidentKind;
-use super::faults::Faults;
+use super::faults::{self, Faults};
 use crate::keep::evidence::{CallOutcome, Entry, Event, ProcessIdentity, StopReason};
 use crate::schedule::StallOn;
 
@@ -101,6 +101,8 @@ pub struct Observed {
     pub exit: Option<Exit>,
     /// Something held the pipe after that.
     pub pipe_held: bool,
+    /// How long the machine slept meanwhile.
+    pub slept: Duration,
     /// Processes that outlived it and were ended.
     pub n_swept: Option<u32>,
     /// When the keeper was done.
@@ -133,18 +135,10 @@ impl Observed {
                 self.take_progress(moment, *done, *total, unit);
             }
             Event::Problem { kind, provider, status, count, calls, detail } => {
-                if let Some(kind) = IncidentKind::parse(kind) {
-                    let problem = super::faults::Problem {
-                        provider: provider.clone(),
-                        status: *status,
-                        count: *count,
-                        calls: *calls,
-                        detail: detail.clone(),
-                    };
-                    self.faults.problem(kind, moment, problem);
-                } else {
-                    self.failure = Some(detail.clone());
-                }
+                let (provider, detail) = (provider.clone(), detail.clone());
+                let (status, count, calls) = (*status, *count, *calls);
+                let problem = faults::Problem { provider, status, count, calls, detail };
+                self.take_problem(moment, kind, problem);
             }
             Event::Recovered { kind } => {
                 if let Some(kind) = IncidentKind::parse(kind) {
@@ -155,40 +149,11 @@ impl Observed {
                 self.counts.clone_from(counts);
                 self.usd = *usd;
             }
-            Event::Note { text } => {
-                if self.notes.len() == MOST_NOTES {
-                    self.notes.remove(0);
-                }
-                self.notes.push(text.clone());
-            }
+            Event::Note { text } => self.take_note(text),
             Event::Signal { .. } => self.signal = self.signal.or(Some(moment)),
-            Event::Call { .. }
-            | Event::BoxEnded
-            | Event::Stopping { .. }
-            | Event::Killed { .. }
-            | Event::Exited { .. }
-            | Event::PipeHeld
-            | Event::Swept { .. }
-            | Event::Ended { .. } => self.take_ending(moment, &entry.event),
-        }
-    }
-
-    fn take_progress(&mut self, moment: Moment, done: u64, total: Option<u64>, unit: &str) {
-        if self.progress.as_ref().is_none_or(|before| done > before.done) {
-            self.last_progress = Some(moment);
-        }
-        self.progress = Some(Progress { done, total, unit: unit.to_owned() });
-    }
-
-    fn take_ending(&mut self, moment: Moment, event: &Event) {
-        match event {
             Event::Call { status, outcome, detail, .. } => {
-                self.n_calls += 1;
-                self.last_activity = Some(moment);
-                // A call that came back is how far an HTTP job is: it prints no progress lines.
-                self.last_progress = Some(moment);
-                self.last_call =
-                    Some(Call { status: *status, outcome: *outcome, detail: detail.clone() });
+                let (status, outcome, detail) = (*status, *outcome, detail.clone());
+                self.take_call(moment, Call { status, outcome, detail });
             }
             Event::BoxEnded => self.box_ended = Some(moment),
             Event::Stopping { reason } => {
@@ -199,22 +164,50 @@ impl Observed {
                 self.exit = Some(Exit { moment, code: *code, signal: *signal });
             }
             Event::PipeHeld => self.pipe_held = true,
+            Event::Slept { seconds } => self.slept = Duration::from_secs(*seconds),
             Event::Swept { n_processes } => self.n_swept = Some(*n_processes),
             Event::Ended { bytes, .. } => {
                 self.bytes = *bytes;
                 self.ended = Some(moment);
             }
-            Event::KeeperStarted { .. }
-            | Event::JobStarted { .. }
-            | Event::CouldNotStart { .. }
-            | Event::Activity { .. }
-            | Event::Progress { .. }
-            | Event::Problem { .. }
-            | Event::Recovered { .. }
-            | Event::Totals { .. }
-            | Event::Note { .. }
-            | Event::Signal { .. } => {}
         }
+    }
+
+    fn take_problem(&mut self, moment: Moment, kind: &str, problem: faults::Problem) {
+        match IncidentKind::parse(kind) {
+            Some(kind) => self.faults.problem(kind, moment, problem),
+            None => self.failure = Some(problem.detail),
+        }
+    }
+
+    fn take_note(&mut self, text: &str) {
+        if self.notes.len() == MOST_NOTES {
+            self.notes.remove(0);
+        }
+        self.notes.push(text.to_owned());
+    }
+
+    /// A call that came back is how far an HTTP job is: it prints no progress lines.
+    fn take_call(&mut self, moment: Moment, call: Call) {
+        self.n_calls += 1;
+        self.last_activity = Some(moment);
+        self.last_progress = Some(moment);
+        self.last_call = Some(call);
+    }
+
+    fn take_progress(&mut self, moment: Moment, done: u64, total: Option<u64>, unit: &str) {
+        if self.progress.as_ref().is_none_or(|before| done > before.done) {
+            self.last_progress = Some(moment);
+        }
+        self.progress = Some(Progress { done, total, unit: unit.to_owned() });
+    }
+
+    /// What is left, when totals say that work was waiting and nothing of it was done.
+    #[must_use]
+    pub fn nothing_done(&self) -> Option<u64> {
+        let done = ["succeeded", "errored", "blocked"].map(|name| self.count(name));
+        let remaining = self.count("remaining");
+        (remaining > 0 && done.iter().sum::<u64>() == 0).then_some(remaining)
     }
 
     /// The last moment at which something moved, in the schedule's sense.

@@ -5,7 +5,10 @@
 //! Invariant: what it decides is written in one transaction; what can't be written is decided
 //! again by the next step.
 
+mod loops;
+mod runs;
 mod slots;
+mod verdicts;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,22 +18,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::diagnose::{Patient, at_the_end, is_reminder_due, moving, stalled, while_running};
-use super::incidents::{
-    IncidentWrite, Incidents, Judgement, Occasion, OpenIncident, Outcome, Recorded,
-};
-use super::judge::{
-    Case, Decision, Finding, KEEPER_ENDS_WITHIN, KEEPER_STARTS_WITHIN, Movement, StartWindow,
-    State, findings, judge, late_findings, overdue,
-};
+use self::loops::Loops;
+pub use self::loops::WatchedLoop;
+use super::diagnose::is_reminder_due;
+use super::history::History;
+use super::incidents::{IncidentWrite, Incidents, Outcome, Recorded};
 use super::observed::Observed;
 use super::{Facts, News, Verdict, facts, unrecorded};
 use crate::clock::Clock;
+use crate::pulse::{Beat, Pulse};
 use crate::run::RunId;
-use crate::run::absence::Gap;
-use crate::run::keeper::{Keepers, Presence, StopHow};
-use crate::run::ledger::{Answer, Ledger, Loop, OpenRun, Request, RunProgress};
-use crate::run::pulse::{Beat, Pulse};
+use crate::run::absence::{Gap, Reading};
+use crate::run::keeper::Keepers;
+use crate::run::ledger::{Answer, Ledger, Loop, OpenRun, Request};
 use crate::storage::StorageError;
 
 /// Lines of output in a message.
@@ -41,6 +41,9 @@ const SETTLE: TimeDelta = TimeDelta::minutes(2);
 
 /// Between two signs of life on disk; see the conductor's.
 const SIGN_OF_LIFE_EVERY: TimeDelta = TimeDelta::seconds(10);
+
+/// Time services correct clocks by fractions of a second all the time.
+const WORTH_A_LINE: TimeDelta = TimeDelta::seconds(2);
 
 /// Between two steps. A deadline is noticed within it.
 pub const STEP_EVERY: Duration = Duration::from_millis(500);
@@ -68,7 +71,11 @@ pub struct Watchdog {
     clock: Arc<dyn Clock>,
     instance: String,
     watched: HashMap<RunId, Watched>,
-    last_seen: Option<DateTime<Utc>>,
+    /// The clocks at the last step of this process.
+    last: Option<Reading>,
+    /// What was, to compare a run with.
+    history: Option<Arc<dyn History>>,
+    loops: Loops,
     last_written: Option<DateTime<Utc>>,
     /// The last absence, and until when its slots are the conductor's.
     gap: Option<(Gap, DateTime<Utc>)>,
@@ -104,7 +111,9 @@ impl Watchdog {
             clock,
             instance,
             watched: HashMap::new(),
-            last_seen: None,
+            last: None,
+            history: None,
+            loops: Loops::default(),
             last_written: None,
             gap: None,
             from_memory: None,
@@ -118,6 +127,20 @@ impl Watchdog {
     #[must_use]
     pub fn telling_from_memory(mut self, news: mpsc::UnboundedSender<News>) -> Self {
         self.from_memory = Some(news);
+        self
+    }
+
+    /// Compares runs with what this history knows of their schedule.
+    #[must_use]
+    pub fn remembering(mut self, history: Arc<dyn History>) -> Self {
+        self.history = Some(history);
+        self
+    }
+
+    /// Also watches these loops of the daemon.
+    #[must_use]
+    pub fn watching(mut self, loops: Vec<WatchedLoop>) -> Self {
+        self.loops = Loops::of(loops);
         self
     }
 
@@ -143,7 +166,7 @@ impl Watchdog {
     }
 
     fn report(&mut self, error: Option<&StorageError>, now: DateTime<Utc>) {
-        use crate::run::pulse::Outcome::{AsBefore, Changed};
+        use crate::pulse::Outcome::{AsBefore, Changed};
         match (self.pulse.end(&*self.clock, error.map(ToString::to_string)), error) {
             (AsBefore, _) => {}
             (Changed, Some(error)) => {
@@ -179,6 +202,7 @@ impl Watchdog {
             self.watch_runs(now, &mut stepped).await,
             self.judge_dropped(now, &mut stepped).await,
             self.judge_overdue(now, &mut stepped).await,
+            self.judge_loops(now, &mut stepped).await,
             self.remind(now, &mut stepped).await,
             self.sign_of_life(now).await,
         ] {
@@ -190,13 +214,18 @@ impl Watchdog {
     }
 
     async fn notice_absence(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
-        if self.last_seen.is_none() {
-            self.last_seen = self.ledger.last_seen(Loop::Watchdog).await?;
-        }
-        if let Some(gap) = Gap::between(self.last_seen, now) {
+        let reading = Reading::take(&*self.clock, now);
+        let gap = match &self.last {
+            Some(last) => {
+                log_what_happened(last, &reading);
+                Gap::between(last, &reading)
+            }
+            None => Gap::since_sign(self.ledger.last_seen(Loop::Watchdog).await?, now),
+        };
+        if let Some(gap) = gap {
             self.gap = Some((gap, now + SETTLE));
         }
-        self.last_seen = Some(now);
+        self.last = Some(reading);
         Ok(())
     }
 
@@ -221,276 +250,6 @@ impl Watchdog {
             self.ledger.answer(id, &answer).await?;
         }
         Ok(())
-    }
-
-    async fn watch_runs(
-        &mut self,
-        now: DateTime<Utc>,
-        stepped: &mut Stepped,
-    ) -> Result<(), StorageError> {
-        let runs = self.ledger.open_runs().await?;
-        self.watched.retain(|id, _| runs.iter().any(|open| open.run.id == *id));
-        let mut first_error = None;
-        for run in runs {
-            let mut watched = self
-                .watched
-                .remove(&run.run.id)
-                .unwrap_or_else(|| Watched { first_seen: self.clock.boot(), ..Watched::default() });
-            let result = self.watch_run(&run, &mut watched, now, stepped).await;
-            self.watched.insert(run.run.id.clone(), watched);
-            if let Err(error) = result {
-                first_error.get_or_insert(error);
-            }
-        }
-        first_error.map_or(Ok(()), Err)
-    }
-
-    async fn watch_run(
-        &mut self,
-        open: &OpenRun,
-        watched: &mut Watched,
-        now: DateTime<Utc>,
-        stepped: &mut Stepped,
-    ) -> Result<(), StorageError> {
-        let known = watched.observed.keeper.as_ref().or(open.run.keeper.as_ref());
-        let looked = match known {
-            Some(keeper) => Some(self.keepers.presence(keeper).await),
-            None => None,
-        };
-        // Read after the look at the process: if that was gone, all it wrote is there by now.
-        if !self.read_evidence(open, watched).await {
-            return Ok(());
-        }
-        let presence = match (looked, &watched.observed.keeper) {
-            (Some(presence), _) => presence,
-            // It has just made itself known; the next step looks whether it is there.
-            (None, Some(_)) => Presence::Alive,
-            (None, None) => Presence::Gone,
-        };
-        if open.progress == RunProgress::Judged {
-            return self.watch_judged(open, watched, presence, now, stepped).await;
-        }
-        let boot = self.clock.boot();
-        let start_is_over = now > open.start_by + delta(KEEPER_STARTS_WITHIN)
-            && boot.saturating_sub(watched.first_seen) >= KEEPER_STARTS_WITHIN;
-        let state = judge(Case {
-            schedule: &open.run.schedule,
-            observed: &watched.observed,
-            keeper: presence,
-            start_error: open.start_error.as_deref(),
-            start: if start_is_over { StartWindow::Over } else { StartWindow::Open },
-            boot,
-        });
-        match state {
-            State::Running(movement) => {
-                self.tell_movement(open, watched, movement, now, stepped).await
-            }
-            State::Overdue => {
-                self.kill(&open.run.id, watched).await;
-                self.conclude(open, watched, presence, overdue(), now, stepped).await
-            }
-            State::Over(decision) => {
-                if matches!(decision.verdict, Verdict::Interrupted | Verdict::Missed) {
-                    // What a dead keeper left behind, or one that comes too late.
-                    self.kill(&open.run.id, watched).await;
-                }
-                self.conclude(open, watched, presence, decision, now, stepped).await
-            }
-        }
-    }
-
-    /// Whether the evidence could be read.
-    async fn read_evidence(&self, open: &OpenRun, watched: &mut Watched) -> bool {
-        match self.keepers.read(&open.run.id, watched.offset).await {
-            Ok(reading) => {
-                for entry in &reading.entries {
-                    watched.observed.take(entry);
-                    let observed = &watched.observed;
-                    let is_certain = observed.stopping.is_some()
-                        || observed.ended.is_some()
-                        || observed.could_not_start.is_some();
-                    // For a run that an earlier watchdog judged.
-                    if is_certain && watched.at_verdict.is_none() {
-                        watched.at_verdict = Some(observed.clone());
-                    }
-                }
-                watched.offset = reading.next_offset;
-                true
-            }
-            Err(error) => {
-                tracing::warn!(run = %open.run.id, %error, "its evidence can't be read");
-                false
-            }
-        }
-    }
-
-    async fn kill(&self, run: &RunId, watched: &mut Watched) {
-        match self.keepers.stop(run, StopHow::Kill).await {
-            Ok(()) => watched.killed = Some(self.clock.boot()),
-            Err(error) => tracing::warn!(%run, %error, "its processes could not be stopped"),
-        }
-    }
-
-    async fn tell_movement(
-        &mut self,
-        open: &OpenRun,
-        watched: &Watched,
-        movement: Movement,
-        now: DateTime<Utc>,
-        stepped: &mut Stepped,
-    ) -> Result<(), StorageError> {
-        let incidents = self.incidents.open_incidents().await?;
-        let occasion = Occasion::Run(open.run.id.clone());
-        let mut facts = facts_of(open, &watched.observed);
-        let write = |facts: &Facts| {
-            let patient = self.patient(open, &watched.observed, &occasion, facts, &incidents);
-            let mut writes = while_running(&patient);
-            if writes.is_empty() {
-                writes = match movement {
-                    Movement::Moving => moving(&patient),
-                    Movement::Stalled => stalled(&patient),
-                };
-            }
-            writes
-        };
-        let mut writes = write(&facts);
-        if writes.is_empty() {
-            return Ok(());
-        }
-        // What takes time is looked up only when somebody is told.
-        facts = facts::with_next(facts, &open.run.schedule, now);
-        facts.log_tail = self.keepers.log_tail(&open.run.id, LOG_TAIL_LINES).await;
-        writes = write(&facts);
-        self.record(Outcome { incidents: writes, ..Outcome::default() }, now, stepped).await
-    }
-
-    fn patient<'a>(
-        &'a self,
-        open: &'a OpenRun,
-        observed: &'a Observed,
-        occasion: &'a Occasion,
-        facts: &'a Facts,
-        incidents: &'a [OpenIncident],
-    ) -> Patient<'a> {
-        Patient {
-            instance: &self.instance,
-            schedule: &open.run.schedule,
-            occasion,
-            observed,
-            facts,
-            open: incidents,
-            boot: self.clock.boot(),
-        }
-    }
-
-    /// Writes the verdict of a run with all that follows from it.
-    async fn conclude(
-        &mut self,
-        open: &OpenRun,
-        watched: &mut Watched,
-        presence: Presence,
-        decision: Decision,
-        now: DateTime<Utc>,
-        stepped: &mut Stepped,
-    ) -> Result<(), StorageError> {
-        let observed = watched.observed.clone();
-        let verdict = decision.verdict;
-        let mut found = findings(&observed, verdict);
-        if open.absence.is_some() {
-            found.push(Finding::CaughtUp);
-        }
-        if verdict == Verdict::TimedOut && watched.killed.is_some() {
-            found.push(Finding::KeeperHung);
-        }
-        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-        let mut facts = facts::with_next(facts_of(open, &observed), &open.run.schedule, now);
-        facts.verdict = Some(verdict);
-        facts.detail = (verdict != Verdict::Completed).then(|| decision.reason.clone());
-        facts.also.clone_from(&found);
-        if verdict != Verdict::Completed {
-            facts.log_tail = self.keepers.log_tail(&open.run.id, LOG_TAIL_LINES).await;
-        }
-        let incidents = self.incidents.open_incidents().await?;
-        let occasion = Occasion::Run(open.run.id.clone());
-        let patient = self.patient(open, &observed, &occasion, &facts, &incidents);
-        let cause = super::judge::cause_of(&observed, patient.boot);
-        let outcome = Outcome {
-            judgements: vec![Judgement {
-                slot: open.run.slot.clone(),
-                run: Some(open.run.id.clone()),
-                verdict,
-                reason: decision.reason,
-                findings: found,
-                summary: facts::summary(&observed, verdict, cause),
-                at: now,
-            }],
-            closed: self.closed(open, &observed, presence, now),
-            incidents: at_the_end(&patient, verdict),
-            ..Outcome::default()
-        };
-        watched.at_verdict = Some(observed);
-        watched.verdict = Some(verdict);
-        self.record(outcome, now, stepped).await
-    }
-
-    /// The run as closed, if its processes are known to be gone.
-    fn closed(
-        &self,
-        open: &OpenRun,
-        observed: &Observed,
-        presence: Presence,
-        now: DateTime<Utc>,
-    ) -> Vec<(RunId, DateTime<Utc>)> {
-        if observed.ended.is_some() || presence == Presence::Gone {
-            let at = facts::ended_at(observed).unwrap_or(now);
-            vec![(open.run.id.clone(), at)]
-        } else {
-            Vec::new()
-        }
-    }
-
-    /// A run that has its verdict: what still comes to light, until its processes are gone.
-    async fn watch_judged(
-        &mut self,
-        open: &OpenRun,
-        watched: &mut Watched,
-        presence: Presence,
-        now: DateTime<Utc>,
-        stepped: &mut Stepped,
-    ) -> Result<(), StorageError> {
-        let observed = &watched.observed;
-        let before = watched.at_verdict.clone().unwrap_or_default();
-        let verdict = watched.verdict.unwrap_or(match &observed.stopping {
-            Some(_) => Verdict::TimedOut,
-            None => Verdict::Missed,
-        });
-        let late: Vec<String> =
-            late_findings(&before, observed, verdict).iter().map(ToString::to_string).collect();
-        let closed = self.closed(open, observed, presence, now);
-        let is_new = late_findings(&before, observed, verdict)
-            .iter()
-            .any(|finding| matches!(finding, Finding::SignalledLate | Finding::StartedLate));
-        if closed.is_empty() {
-            self.kill_if_it_lingers(open, watched).await;
-            if !is_new {
-                return Ok(());
-            }
-        }
-        watched.at_verdict = Some(watched.observed.clone());
-        let late = if late.is_empty() { Vec::new() } else { vec![(open.run.id.clone(), late)] };
-        self.record(Outcome { closed, late, ..Outcome::default() }, now, stepped).await
-    }
-
-    async fn kill_if_it_lingers(&self, open: &OpenRun, watched: &mut Watched) {
-        let limit = open.run.schedule.kill_grace + KEEPER_ENDS_WITHIN;
-        let boot = self.clock.boot();
-        let since = watched
-            .killed
-            .or(watched.observed.stopping.map(|(moment, _)| moment.boot))
-            .unwrap_or(watched.first_seen);
-        if boot.saturating_sub(since) > limit {
-            self.kill(&open.run.id, watched).await;
-        }
     }
 
     async fn remind(
@@ -544,6 +303,18 @@ impl Watchdog {
 
 fn facts_of(open: &OpenRun, observed: &Observed) -> Facts {
     facts::of_run(&open.run.schedule, &open.run.slot, &open.run.id, observed)
+}
+
+/// A clock that was set and a machine that slept are worth a line each: they explain much.
+fn log_what_happened(before: &Reading, now: &Reading) {
+    let set = now.clock_set_since(before);
+    if set.abs() > WORTH_A_LINE {
+        tracing::warn!(seconds = set.num_seconds(), "the clock of this machine was set");
+    }
+    let slept = now.slept_since(before);
+    if delta(slept) > WORTH_A_LINE {
+        tracing::warn!(seconds = slept.as_secs(), "this machine was asleep");
+    }
 }
 
 fn delta(duration: Duration) -> TimeDelta {

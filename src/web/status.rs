@@ -44,8 +44,6 @@ pub struct Sources {
     pub history: Arc<dyn History>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
-    /// Who is told.
-    pub channels: Vec<ChannelLine>,
 }
 
 /// A channel, as far as anybody may know.
@@ -83,6 +81,9 @@ impl ChannelLine {
 pub trait Daemon: Send + Sync + Debug {
     /// The schedules as they are now.
     fn schedules(&self) -> Vec<Schedule>;
+
+    /// Who is told, as it is now.
+    fn channels(&self) -> Vec<ChannelLine>;
 
     /// How each of its loops is.
     fn pulse(&self) -> Vec<LoopPulse>;
@@ -203,7 +204,7 @@ pub async fn collect(sources: &Sources, daemon: &dyn Daemon) -> Result<Status, S
         let strip = past(sources, Some(schedule.name.to_string()), STRIP, now).await?;
         schedules.push(schedule_status(schedule, strip, &incidents, &pauses, now));
     }
-    let loops = daemon.pulse();
+    let (loops, channels) = (daemon.pulse(), daemon.channels());
     let condition = if !loops.iter().all(LoopPulse::is_well) {
         Condition::Unwell
     } else if incidents.is_empty() {
@@ -216,18 +217,18 @@ pub async fn collect(sources: &Sources, daemon: &dyn Daemon) -> Result<Status, S
         version: env!("CARGO_PKG_VERSION"),
         at: now,
         condition,
-        warnings: warnings(sources, &schedules),
+        warnings: warnings(&channels, &schedules),
         schedules,
         incidents,
         recent,
-        channels: sources.channels.clone(),
+        channels,
         loops,
     })
 }
 
-fn warnings(sources: &Sources, schedules: &[ScheduleStatus]) -> Vec<String> {
+fn warnings(channels: &[ChannelLine], schedules: &[ScheduleStatus]) -> Vec<String> {
     let mut warnings = Vec::new();
-    if sources.channels.is_empty() {
+    if channels.is_empty() {
         warnings.push(
             "No channel is set up: nobody will be told when something goes wrong. Set one alert \
              variable (SLACK_WEBHOOK_URL, ALERT_WEBHOOK_URL, SMTP_URL) or add a file to alerts/."
@@ -308,6 +309,7 @@ pub fn took(slot: &SlotRow) -> Option<Duration> {
 #[derive(Debug)]
 pub struct FromSigns {
     schedules: Vec<Schedule>,
+    channels: Vec<ChannelLine>,
     pulse: Vec<LoopPulse>,
 }
 
@@ -316,7 +318,11 @@ impl FromSigns {
     ///
     /// # Errors
     /// When the database can't be read.
-    pub async fn read(sources: &Sources, schedules: Vec<Schedule>) -> Result<Self, StorageError> {
+    pub async fn read(
+        sources: &Sources,
+        schedules: Vec<Schedule>,
+        channels: Vec<ChannelLine>,
+    ) -> Result<Self, StorageError> {
         let last_at = sources.ledger.last_seen(Loop::Conductor).await?;
         let now = sources.clock.now();
         let (state, doing) = match last_at {
@@ -326,13 +332,17 @@ impl FromSigns {
         };
         let name = "daemon".to_owned();
         let pulse = vec![LoopPulse { name, last_at, state, doing: doing.to_owned() }];
-        Ok(Self { schedules, pulse })
+        Ok(Self { schedules, channels, pulse })
     }
 }
 
 impl Daemon for FromSigns {
     fn schedules(&self) -> Vec<Schedule> {
         self.schedules.clone()
+    }
+
+    fn channels(&self) -> Vec<ChannelLine> {
+        self.channels.clone()
     }
 
     fn pulse(&self) -> Vec<LoopPulse> {

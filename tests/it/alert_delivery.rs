@@ -378,7 +378,7 @@ async fn a_channel_that_does_not_get_through_is_an_incident_that_the_others_tell
         [
             "CRITICAL prod: the 05:00 run of image-review did not start (incident 1)",
             "CRITICAL prod: messages by slack do not get through (incident 2)",
-            "RESOLVED prod: messages by all channels get through again (incident 2)",
+            "RESOLVED prod: messages by slack get through again (incident 2)",
         ]
     );
     assert_eq!(slack.n_accepted(), 1, "it need not be told about itself");

@@ -85,7 +85,10 @@ fn severity(kind: IncidentKind) -> Severity {
         IncidentKind::RunStalled
         | IncidentKind::RunTimedOut
         | IncidentKind::ProviderUnavailable
-        | IncidentKind::ImageErrors => Severity::Warning,
+        | IncidentKind::ImageErrors
+        | IncidentKind::LookoutImpaired
+        | IncidentKind::ConfigurationBroken
+        | IncidentKind::BacklogGrowing => Severity::Warning,
         IncidentKind::WasBlind => Severity::Info,
         IncidentKind::RunMissed
         | IncidentKind::SignalMissing
@@ -186,6 +189,21 @@ fn facts(kind: IncidentKind) -> Facts {
             recovered_at: Some(at("2026-11-22T05:12:00Z")),
             n_slots: Some(3),
             ..Facts::default()
+        },
+        IncidentKind::LookoutImpaired => Facts {
+            provider: text("the bell"),
+            detail: text("the bell has not moved for 6 s"),
+            ..Facts::default()
+        },
+        IncidentKind::ConfigurationBroken => Facts {
+            provider: text("schedules/nightly.toml"),
+            detail: text("schedules/nightly.toml:3: time_box: \"45x\" is no time"),
+            ..Facts::default()
+        },
+        IncidentKind::BacklogGrowing => Facts {
+            counts: [("succeeded", 900), ("remaining", 3100)].map(own).into(),
+            detail: text("left after the last 6 runs: 1240, 1500, 1910, 2300, 2710, 3100"),
+            ..ended
         },
     }
 }

@@ -20,7 +20,7 @@ use lookout::schedule::{
 };
 use lookout::store::GuardDb;
 use lookout::watch::history::{History, IncidentFilter, SlotFilter, SlotRow};
-use lookout::watch::watchdog::Watchdog;
+use lookout::watch::watchdog::{Watchdog, WatchedLoop};
 use lookout::watch::{Change, Incident, IncidentKind, News, Verdict};
 
 use fused::Fused;
@@ -87,6 +87,7 @@ pub(crate) struct World {
     watchdog: Watchdog,
     max_running: u32,
     longest_step: Duration,
+    loops: Vec<WatchedLoop>,
 }
 
 impl World {
@@ -94,7 +95,16 @@ impl World {
         schedules: Vec<Schedule>,
         casting: impl FnMut(&Slot) -> Script + Send + 'static,
     ) -> Self {
-        let clock = Arc::new(SimClock::new(epoch()));
+        Self::starting(epoch(), schedules, casting)
+    }
+
+    /// A world that begins at another time.
+    pub(crate) fn starting(
+        at: DateTime<Utc>,
+        schedules: Vec<Schedule>,
+        casting: impl FnMut(&Slot) -> Script + Send + 'static,
+    ) -> Self {
+        let clock = Arc::new(SimClock::new(at));
         let db = GuardDb::in_memory().unwrap();
         let store = Arc::new(Fused::new(db.clone()));
         let keepers = Arc::new(ScriptedKeepers::new(clock.clone(), Box::new(casting)));
@@ -112,6 +122,7 @@ impl World {
             watchdog,
             max_running,
             longest_step: Duration::from_secs(30),
+            loops: Vec::new(),
         }
     }
 
@@ -132,6 +143,15 @@ impl World {
         self.store.set(fused::Fuse::None);
         (self.conductor, self.watchdog) =
             loops(&self.clock, &self.store, &self.keepers, &self.schedules, self.max_running);
+        self.watch_loops(self.loops.clone());
+    }
+
+    /// The watchdog also looks at these loops.
+    pub(crate) fn watch_loops(&mut self, loops: Vec<WatchedLoop>) {
+        self.loops.clone_from(&loops);
+        let (_, watchdog) =
+            self::loops(&self.clock, &self.store, &self.keepers, &[], self.max_running);
+        self.watchdog = watchdog.watching(loops);
     }
 
     pub(crate) fn configure(&mut self, schedules: Vec<Schedule>) {
@@ -170,10 +190,15 @@ impl World {
     async fn next_wait(&self) -> Duration {
         let (now, boot) = (self.clock.now(), self.clock.boot());
         let second = Duration::from_secs(1);
+        // Short enough to be no absence.
+        let while_waiting = (self.longest_step / 30).clamp(second, Duration::from_secs(10));
         let is_waiting = !self.db.due(now).await.unwrap().is_empty();
         let runs = self.db.open_runs().await.unwrap();
-        let mut wait =
-            if is_waiting || self.alive == Alive::Nobody { second } else { self.longest_step };
+        let mut wait = if is_waiting || self.alive == Alive::Nobody {
+            while_waiting
+        } else {
+            self.longest_step
+        };
         for schedule in &self.schedules {
             if let Some(start) = self.db.next_start(&schedule.name).await.unwrap() {
                 wait = wait.min((start - now).to_std().unwrap_or(second));
@@ -241,5 +266,5 @@ fn loops(
     );
     let watchdog =
         Watchdog::new(store.clone(), store.clone(), keepers.clone(), clock.clone(), "prod".into());
-    (conductor, watchdog)
+    (conductor, watchdog.remembering(store.history()))
 }

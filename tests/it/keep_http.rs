@@ -272,14 +272,22 @@ async fn an_endpoint_that_is_not_there_is_no_outage_of_gemini() {
 
 #[tokio::test]
 async fn the_call_in_hand_when_the_box_ends_may_finish() {
-    let endpoint = Endpoint::start(|_, _| async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        DONE.into_response()
+    let answer = Arc::new(tokio::sync::Notify::new());
+    let may_answer = Arc::clone(&answer);
+    let endpoint = Endpoint::start(move |_, _| {
+        let may_answer = Arc::clone(&may_answer);
+        async move {
+            may_answer.notified().await;
+            DONE.into_response()
+        }
     })
     .await;
     let mut order = endpoint.order();
     order.time_box = Duration::from_secs(1);
-    let kept = keep(&order).await;
+    let keeper = Keeper::start(&order, &[]);
+    keeper.wait_for(|event| *event == Event::BoxEnded).await;
+    answer.notify_one();
+    let kept = keeper.done().await;
     assert_eq!(endpoint.n_calls(), 1);
     let box_end = kept.position(|event| *event == Event::BoxEnded);
     let call = kept.position(|event| matches!(event, Event::Call { .. }));

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use lookout::keep::evidence::process::identity_of;
+use lookout::keep::evidence::Event;
+use lookout::keep::evidence::cgroup::RunCgroup;
+use lookout::keep::evidence::process::{identity_of, is_same_process, signal_all};
 use lookout::run::RunId;
 use lookout::run::keeper::order::Settings;
 use lookout::run::keeper::process::KeeperProcesses;
@@ -14,8 +16,10 @@ use lookout::run::ledger::{Origin, RunLease, claim};
 use lookout::run::planning::row;
 use lookout::schedule::Slot;
 use lookout::store::GuardDb;
+use rustix::process::Signal;
 
 use crate::guard::{epoch, hourly};
+use crate::keeping::{Keeper, shell};
 
 /// A claimed run.
 async fn lease() -> RunLease {
@@ -85,4 +89,46 @@ async fn a_program_that_is_not_there_is_an_error_that_names_it() {
     let keepers = KeeperProcesses::new(folder.path().to_path_buf(), settings);
     let error = keepers.start(&lease().await).await.unwrap_err().to_string();
     assert!(error.contains("nothing") && error.contains("No such file"), "{error}");
+}
+
+/// Whether this kernel and our rights allow a control group; the name says who asks.
+fn a_cgroup_can_be_made(name: &str) -> bool {
+    let made = RunCgroup::make(&format!("probe-{name}-{}", std::process::id()));
+    made.inspect(RunCgroup::remove).is_some()
+}
+
+#[tokio::test]
+async fn what_a_killed_keeper_left_behind_is_killed_with_its_control_group() {
+    // It leaves its session, its parent and its environment; only the group still knows it.
+    let order = shell("env -i setsid sh -c 'echo hidden $$; sleep 600' & sleep 600");
+    let keeper = Keeper::start(&order, &[]);
+    keeper.wait_for(|event| matches!(event, Event::JobStarted { .. })).await;
+    let group = RunCgroup::of(keeper.directory());
+    if group.is_none() {
+        // The other way of finding a tree is tested elsewhere; here only that it was chosen for a
+        // reason.
+        assert!(!a_cgroup_can_be_made("killed"), "a group could be made and was not");
+        return;
+    }
+    let group = group.unwrap();
+    within_ten_seconds(async || group.processes().len() >= 4).await;
+    let inside = group.processes();
+    assert!(inside.iter().all(|process| process.pid != keeper.pid()), "the keeper is outside");
+
+    let state_dir = keeper.directory().path().parent().unwrap().parent().unwrap().to_path_buf();
+    let settings = Settings { program: "lookout".into(), config: None, root: state_dir.clone() };
+    let keepers = KeeperProcesses::new(state_dir, settings);
+    signal_all(&identity_of(keeper.pid()).into_iter().collect::<Vec<_>>(), Signal::KILL);
+    within_ten_seconds(async || identity_of(keeper.pid()).is_none()).await;
+    keepers.stop(&RunId::from_stored(order.run), StopHow::Kill).await.unwrap();
+    within_ten_seconds(async || group.processes().is_empty()).await;
+    assert!(!inside.iter().any(is_same_process), "survivors");
+}
+
+#[tokio::test]
+async fn a_run_that_ends_leaves_no_control_group_behind() {
+    let order = shell("echo hello");
+    let kept = crate::keeping::keep(&order).await;
+    assert_eq!(kept.directory.cgroup_path().exists(), a_cgroup_can_be_made("ended"));
+    assert!(RunCgroup::of(&kept.directory).is_none());
 }

@@ -42,6 +42,15 @@ impl Daemon for Scripted {
         self.schedules.clone()
     }
 
+    fn channels(&self) -> Vec<ChannelLine> {
+        vec![ChannelLine {
+            channel: "team-slack".to_owned(),
+            kind: "slack",
+            severity: Severity::Warning,
+            fallback: Some("oncall-email".to_owned()),
+        }]
+    }
+
     fn pulse(&self) -> Vec<LoopPulse> {
         let pulse = |name: &str, state| LoopPulse {
             name: name.to_owned(),
@@ -74,12 +83,6 @@ impl Server {
             ledger: Arc::clone(&past.db) as _,
             history: Arc::clone(&past.db) as _,
             clock: Arc::new(Fixed),
-            channels: vec![ChannelLine {
-                channel: "team-slack".to_owned(),
-                kind: "slack",
-                severity: Severity::Warning,
-                fallback: Some("oncall-email".to_owned()),
-            }],
         };
         let site = Site { sources, daemon: Arc::clone(&daemon) as _ };
         let bind: SocketAddr = bind.parse().unwrap();

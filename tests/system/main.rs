@@ -9,6 +9,9 @@
     reason = "a test may panic: that is how it fails"
 )]
 
+mod full_disk;
 mod guarded;
 mod kills;
+mod reload;
+mod stop;
 mod world;

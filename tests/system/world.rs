@@ -138,6 +138,14 @@ impl World {
         }
     }
 
+    /// SIGTERM; waits until it is gone and gives its exit code.
+    pub(crate) fn terminate_daemon(&mut self) -> Option<i32> {
+        let mut daemon = self.daemon.take().unwrap();
+        let pid = i32::try_from(daemon.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::TERM).unwrap();
+        daemon.wait().unwrap().code()
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.path().join("serve.log")).unwrap_or_default()
     }

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::words::{self, Times};
 use super::{Evidence, Step};
-use crate::watch::{Facts, Incident, News};
+use crate::watch::{Facts, Incident, IncidentKind, News};
 
 /// Names of totals in the order people care about, and what they are called.
 const COUNTS: [(&str, &str); 5] = [
@@ -124,7 +124,26 @@ impl<'a> View<'a> {
             } else {
                 detail.clone()
             };
-            evidence.push(Evidence { label: "Last error", text });
+            let label = match self.incident.kind {
+                IncidentKind::LookoutImpaired => "What stands still",
+                IncidentKind::ConfigurationBroken => "What is wrong",
+                IncidentKind::RunMissed
+                | IncidentKind::RunStalled
+                | IncidentKind::RunTimedOut
+                | IncidentKind::SignalMissing
+                | IncidentKind::RunFailed
+                | IncidentKind::ProviderUnavailable
+                | IncidentKind::ImagesUnavailable
+                | IncidentKind::RecordsUnavailable
+                | IncidentKind::CredentialsRejected
+                | IncidentKind::QuotaExhausted
+                | IncidentKind::ImageErrors
+                | IncidentKind::ChannelBroken
+                | IncidentKind::OutboxDegraded
+                | IncidentKind::WasBlind => "Last error",
+                IncidentKind::BacklogGrowing => "How it grew",
+            };
+            evidence.push(Evidence { label, text });
         }
         if !self.facts.log_tail.is_empty() {
             let text = self.facts.log_tail.join("\n");

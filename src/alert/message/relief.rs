@@ -83,5 +83,8 @@ fn works_again(view: &View<'_>) -> String {
             "messages are written down and sent in time again".to_owned()
         }
         IncidentKind::WasBlind => "Lookout watches again".to_owned(),
+        IncidentKind::LookoutImpaired => "every part of Lookout moves again".to_owned(),
+        IncidentKind::ConfigurationBroken => "the configuration is right again".to_owned(),
+        IncidentKind::BacklogGrowing => format!("the backlog of {schedule} no longer grows"),
     }
 }

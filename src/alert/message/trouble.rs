@@ -3,6 +3,8 @@
 //! The texts say what it means for the images, since when, and what to do; words of the inside
 //! (slots, verdicts, queues) do not occur.
 
+mod own;
+
 use super::facts::{View, advice, step};
 use super::words;
 use super::{Message, Step, Tone};
@@ -97,9 +99,12 @@ fn told(view: &View<'_>) -> Told {
         IncidentKind::CredentialsRejected => credentials(view),
         IncidentKind::QuotaExhausted => quota(view),
         IncidentKind::ImageErrors => image_errors(view),
-        IncidentKind::ChannelBroken => channel_broken(view),
-        IncidentKind::OutboxDegraded => outbox_degraded(view),
-        IncidentKind::WasBlind => was_blind(view),
+        IncidentKind::ChannelBroken => own::channel_broken(view),
+        IncidentKind::OutboxDegraded => own::outbox_degraded(view),
+        IncidentKind::WasBlind => own::was_blind(view),
+        IncidentKind::LookoutImpaired => own::impaired(view),
+        IncidentKind::ConfigurationBroken => own::configuration(view),
+        IncidentKind::BacklogGrowing => backlog(view),
     }
 }
 
@@ -344,67 +349,25 @@ fn image_errors(view: &View<'_>) -> Told {
     }
 }
 
-fn channel_broken(view: &View<'_>) -> Told {
-    let channel = view.facts.provider.as_deref().unwrap_or("a channel");
-    // A command takes one channel; several names (`a, b`) are tested all together.
-    let one = view.facts.provider.as_deref().filter(|it| !it.contains(','));
-    let test =
-        one.map_or_else(|| "lookout alert test".into(), |it| format!("lookout alert test {it}"));
+fn backlog(view: &View<'_>) -> Told {
+    let schedule = view.schedule();
+    let left = view.facts.counts.get("remaining").copied();
+    let left = left.map_or_else(String::new, |n| format!(": {} left", words::number(n)));
     Told {
-        what: format!("messages by {channel} do not get through"),
-        subject: format!("messages by {channel} do not get through"),
-        lead: vec![format!(
-            "Nobody who relies on {channel} alone hears of problems until this is put right."
-        )],
-        steps: vec![
-            advice("Correct its address or password in .env or alerts/."),
-            step("See whether it works:", &test),
-            step("See what was not delivered:", "lookout alert dead"),
-        ],
-        by_itself: Some("Lookout tries it again every 30 minutes.".to_owned()),
-    }
-}
-
-fn outbox_degraded(view: &View<'_>) -> Told {
-    Told {
-        what: "messages are late, or can't be written down".to_owned(),
-        subject: "messages are late or can't be written down".to_owned(),
+        what: format!("the backlog of {schedule} grows with every run{left}"),
+        subject: format!("the backlog of {schedule} grows"),
         lead: vec![
-            "A full disk, a state directory that can't be written, or a server that does not take \
-             our messages is the usual cause."
+            "Every run works, but more comes in than one run gets done. Nothing is lost; it waits \
+             longer and longer."
                 .to_owned(),
         ],
         steps: vec![
-            step("See what is wrong:", "lookout status"),
-            step("See whether the channels take messages:", "lookout alert test"),
-            step("See whether there is room:", "df -h"),
+            step("See what the runs get done:", "lookout history"),
+            advice(
+                "Let it run oftener or longer (cron, time_box), or raise [reviewer] max_in_flight.",
+            ),
         ],
         by_itself: view.next(),
-    }
-}
-
-fn was_blind(view: &View<'_>) -> Told {
-    let from = view.facts.since.unwrap_or(view.incident.opened_at);
-    let until = view.facts.recovered_at.unwrap_or(view.news.at);
-    let mut lead = vec![format!(
-        "From {} to {} ({}) it saw nothing.",
-        view.times.at(from),
-        view.times.at(until),
-        words::duration(until - from)
-    )];
-    if let Some(n) = view.facts.n_slots.filter(|n| *n > 0) {
-        let runs = words::counted(n.into(), "run was due", "runs were due");
-        lead.push(format!("{runs} in that time and not watched."));
-    }
-    Told {
-        what: "Lookout itself was not running".to_owned(),
-        subject: "Lookout itself was not running".to_owned(),
-        lead,
-        steps: vec![
-            step("See what it missed:", "lookout history"),
-            advice("Find out why: a restart, a full disk, a suspended machine?"),
-        ],
-        by_itself: Some(sentences(view, "Lookout watches again.")),
     }
 }
 

@@ -55,23 +55,7 @@ fn clock(at: &impl Timelike) -> String {
 
 /// `45 s`, `12 min`, `1 h 12 min`, `2 days 3 h`; below zero it is `0 s`.
 pub(super) fn duration(length: TimeDelta) -> String {
-    let seconds = length.num_seconds().max(0);
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    let with_rest = |text: String, rest: i64, unit: &str| {
-        if rest == 0 { text } else { format!("{text} {rest} {unit}") }
-    };
-    if days > 0 {
-        let unit = if days == 1 { "day" } else { "days" };
-        with_rest(format!("{days} {unit}"), hours % 24, "h")
-    } else if hours > 0 {
-        with_rest(format!("{hours} h"), minutes % 60, "min")
-    } else if minutes >= 10 {
-        format!("{minutes} min")
-    } else if minutes > 0 {
-        with_rest(format!("{minutes} min"), seconds % 60, "s")
-    } else {
-        format!("{seconds} s")
-    }
+    crate::watch::words::duration(length.to_std().unwrap_or_default())
 }
 
 /// `1,240`.

@@ -71,6 +71,12 @@ impl RunDirectory {
         self.path.join("log.tail")
     }
 
+    /// Where the job's control group is, if it has one.
+    #[must_use]
+    pub fn cgroup_path(&self) -> PathBuf {
+        self.path.join("cgroup")
+    }
+
     fn stop_path(&self) -> PathBuf {
         self.path.join("stop")
     }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::directory::RunDirectory;
-use super::{Entry, Event};
+use super::{Entry, Event, Frequency};
 
 /// At most one entry of a kind in so long. A 45-minute run stays below 2,700 lines of a kind.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
@@ -127,28 +127,16 @@ impl EvidenceWriter {
     }
 
     fn limit_of(&self, event: &Event) -> Option<Limited> {
-        match event {
-            Event::Activity { .. } => Some(Limited::Activity),
-            Event::Progress { .. } => Some(Limited::Progress),
-            Event::Totals { .. } => Some(Limited::Totals),
-            Event::Problem { kind, .. } | Event::Recovered { kind } => {
-                let place = Limited::Fault(kind.clone());
+        match event.frequency() {
+            Frequency::Output => Some(Limited::Activity),
+            Frequency::Progress => Some(Limited::Progress),
+            Frequency::Totals => Some(Limited::Totals),
+            Frequency::Fault(kind) => {
+                let place = Limited::Fault(kind.to_owned());
                 let has_room = self.places.len() < MOST_KINDS || self.places.contains_key(&place);
                 Some(if has_room { place } else { Limited::Fault(String::new()) })
             }
-            Event::KeeperStarted { .. }
-            | Event::JobStarted { .. }
-            | Event::CouldNotStart { .. }
-            | Event::Note { .. }
-            | Event::Signal { .. }
-            | Event::Call { .. }
-            | Event::BoxEnded
-            | Event::Stopping { .. }
-            | Event::Killed { .. }
-            | Event::Exited { .. }
-            | Event::PipeHeld
-            | Event::Swept { .. }
-            | Event::Ended { .. } => None,
+            Frequency::Noted | Frequency::Seldom => None,
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::process::Command;
 
 use super::order::{Settings, order_for};
 use super::{KeeperError, Keepers, Presence, Reading, StopHow};
+use crate::keep::evidence::cgroup::RunCgroup;
 use crate::keep::evidence::directory::RunDirectory;
 use crate::keep::evidence::journal::EvidenceReader;
 use crate::keep::evidence::process::{
@@ -86,25 +87,8 @@ fn keeper_in(directory: &RunDirectory) -> Result<Option<ProcessIdentity>, Keeper
     let (entries, _) = EvidenceReader::new(directory)
         .read_from(0)
         .map_err(|error| directory_error(directory, &error))?;
-    Ok(entries.into_iter().find_map(|entry| match entry.event {
-        Event::KeeperStarted { keeper } => Some(keeper),
-        Event::JobStarted { .. }
-        | Event::CouldNotStart { .. }
-        | Event::Activity { .. }
-        | Event::Progress { .. }
-        | Event::Problem { .. }
-        | Event::Recovered { .. }
-        | Event::Totals { .. }
-        | Event::Note { .. }
-        | Event::Signal { .. }
-        | Event::Call { .. }
-        | Event::BoxEnded
-        | Event::Stopping { .. }
-        | Event::Killed { .. }
-        | Event::Exited { .. }
-        | Event::PipeHeld
-        | Event::Swept { .. }
-        | Event::Ended { .. } => None,
+    Ok(entries.into_iter().find_map(|entry| {
+        if let Event::KeeperStarted { keeper } = entry.event { Some(keeper) } else { None }
     }))
 }
 
@@ -157,7 +141,13 @@ impl Keepers for KeeperProcesses {
                     tree
                 });
                 processes.extend(processes_of_run(run.as_str()));
+                let cgroup = RunCgroup::of(&directory);
+                processes.extend(cgroup.iter().flat_map(RunCgroup::processes));
                 signal_all(&processes, rustix::process::Signal::KILL);
+                if let Some(cgroup) = cgroup {
+                    cgroup.kill();
+                    cgroup.remove();
+                }
                 Ok(())
             }
         }

@@ -85,6 +85,7 @@ impl Watchdog {
         let facts = Facts {
             since: Some(absence.from),
             recovered_at: Some(absence.to),
+            away: Some(absence.why.into()),
             n_slots: Some(absence.n_unobserved + absence.n_caught_up),
             also,
             ..Facts::default()
@@ -183,7 +184,14 @@ impl Watchdog {
     ) -> Result<(), StorageError> {
         let Some((gap, _)) = self.gap else { return Ok(()) };
         let n_unobserved = u32::try_from(fallen.len()).unwrap_or(u32::MAX);
-        let absence = Absence { id: 0, from: gap.from, to: gap.to, n_unobserved, n_caught_up: 0 };
+        let absence = Absence {
+            id: 0,
+            from: gap.from,
+            to: gap.to,
+            why: gap.why,
+            n_unobserved,
+            n_caught_up: 0,
+        };
         let judgements = fallen
             .into_iter()
             .map(|slot| {

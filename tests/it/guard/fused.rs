@@ -28,6 +28,10 @@ pub(crate) enum Fuse {
     After(u32),
     /// Burnt: nothing works until the next start.
     Burnt,
+    /// The disk is full: it can be read and not be written.
+    Full,
+    /// Somebody else holds the database: neither reading nor writing works.
+    Busy,
 }
 
 /// The store of a world.
@@ -55,6 +59,11 @@ impl Fused {
         Self { db, fuse: Mutex::new(Fuse::None), verdicts: Mutex::default() }
     }
 
+    /// For reading what was.
+    pub(crate) fn history(&self) -> std::sync::Arc<dyn lookout::watch::history::History> {
+        std::sync::Arc::new(self.db.clone())
+    }
+
     pub(crate) fn set(&self, fuse: Fuse) {
         *self.fuse.lock().unwrap() = fuse;
     }
@@ -68,7 +77,11 @@ impl Fused {
     }
 
     fn readable(&self) -> Result<&GuardDb, StorageError> {
-        if self.is_burnt() { Err(crash()) } else { Ok(&self.db) }
+        match *self.fuse.lock().unwrap() {
+            Fuse::Burnt => Err(crash()),
+            Fuse::Busy => Err(StorageError::Busy("held by a test".into())),
+            Fuse::None | Fuse::Before(_) | Fuse::After(_) | Fuse::Full => Ok(&self.db),
+        }
     }
 
     fn meet(&self) -> Met {
@@ -79,6 +92,7 @@ impl Fused {
             Fuse::After(0) => (Fuse::Burnt, Met::CrashAfter),
             Fuse::Before(n) => (Fuse::Before(n - 1), Met::Nothing),
             Fuse::After(n) => (Fuse::After(n - 1), Met::Nothing),
+            fails @ (Fuse::Full | Fuse::Busy) => (fails, Met::CrashBefore),
         };
         *fuse = now;
         met

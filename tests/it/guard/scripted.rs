@@ -109,7 +109,9 @@ impl ScriptedKeepers {
         let now = self.clock.boot();
         let old = Duration::from_secs(86_400);
         let mut plays = self.plays.lock().unwrap();
-        plays.retain(|_, play| play.started_boot.saturating_add(play.gone_after) + old > now);
+        plays.retain(|_, play| {
+            play.started_boot.saturating_add(play.gone_after).saturating_add(old) > now
+        });
         plays.len()
     }
 }

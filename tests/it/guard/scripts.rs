@@ -169,6 +169,16 @@ pub(crate) fn dying(at: u64) -> Script {
     Script { dies_after: Some(secs(at)), ..hanging() }
 }
 
+/// The job is killed from outside, by the kernel for want of memory for one.
+pub(crate) fn killed(at: u64) -> Script {
+    works_until(at, vec![Event::Exited { code: None, signal: Some(9) }, ended()])
+}
+
+/// It stands still from its fifth minute to its end.
+pub(crate) fn silent() -> Script {
+    Script { events: vec![(secs(300), progress(1))], job: JobKind::Hangs, ..Script::default() }
+}
+
 /// The job's program is not there.
 pub(crate) fn not_startable() -> Script {
     let error = "no such file or directory: review".into();

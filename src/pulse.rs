@@ -38,16 +38,8 @@ pub struct Beat {
     pub last_error: Option<String>,
 }
 
-impl Beat {
-    /// Whether nothing was heard of the loop for longer than `within`.
-    #[must_use]
-    pub fn is_stale(&self, boot: Duration, within: Duration) -> bool {
-        boot.saturating_sub(self.since_boot) > within
-    }
-}
-
-/// The sender's side; each loop owns one.
-#[derive(Debug)]
+/// The sender's side; each loop owns one. Clones beat as one.
+#[derive(Clone, Debug)]
 pub struct Pulse(watch::Sender<Beat>);
 
 impl Default for Pulse {
