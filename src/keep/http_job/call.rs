@@ -153,7 +153,7 @@ mod tests {
     fn an_answer_is_read_by_its_status_then_by_its_text() {
         let outcome = |status, signal, idle, kinds: &[&str]| {
             let problems = kinds.iter().map(|it| ((*it).to_owned(), String::new())).collect();
-            let brought = Brought { signal, idle, problems, ..Brought::default() };
+            let brought = Brought { signal, idle, problems };
             outcome_of(Some(status), &brought, "text").0
         };
         assert_eq!(outcome(200, true, false, &[]), CallOutcome::Signal);
