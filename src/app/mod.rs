@@ -9,6 +9,7 @@ mod daemon;
 pub mod expected;
 mod guard;
 pub mod lock;
+mod old_interface;
 pub mod reading;
 pub mod reload;
 pub mod review;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::daemon::{OneLoop, Running, loops};
 use self::guard::Messengers;
 use self::lock::StateLock;
+use self::old_interface::ReviewProcesses;
 use self::reading::Reading;
 use self::reload::{Alerting, Files, Reloader};
 use crate::alert::dispatcher::Dispatcher;
@@ -39,6 +41,7 @@ use crate::schedule::ticker::Bell;
 use crate::store::GuardDb;
 use crate::watch::watchdog::Watchdog;
 use crate::web::access::Gate;
+use crate::web::old_interface::OldInterface;
 use crate::web::status::Sources;
 use crate::web::{self, Site};
 
@@ -71,11 +74,7 @@ impl App {
             .with_pulse(Arc::clone(&clock));
         let keepers = Arc::new(KeeperProcesses::new(
             config.service.state_dir.clone(),
-            Settings {
-                program: this_program()?,
-                config: config.file.clone(),
-                root: config.root.clone(),
-            },
+            process_settings(&config)?,
         ));
         let conductor = Conductor::new(
             Arc::new(db.clone()),
@@ -221,9 +220,21 @@ impl App {
                 loops: loops.to_vec(),
             }),
         };
-        let router = web::guarded(web::routes(site), gate);
+        let reviews = Arc::new(ReviewProcesses::new(process_settings(&self.config)?));
+        let pick_up = self.config.review.records.pick_up.join(",");
+        let old = OldInterface::new(reviews, pick_up, stop.clone());
+        let router = web::guarded(web::routes(site).merge(old.routes()), gate);
         Ok(tokio::spawn(web::serve(listener, router, stop.cancelled_owned())))
     }
+}
+
+/// How keepers and reviews are started.
+fn process_settings(config: &Config) -> anyhow::Result<Settings> {
+    Ok(Settings {
+        program: this_program()?,
+        config: config.file.clone(),
+        root: config.root.clone(),
+    })
 }
 
 /// The file that keepers and reviews are started from.

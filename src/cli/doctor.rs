@@ -1,22 +1,27 @@
 //! `lookout doctor`: does everything answer? Each part is asked for real, and nothing is changed.
 //!
-//! `machine.rs` looks at this machine, `gemini.rs`, `rows.rs` and `told.rs` ask over the network,
+//! `machine.rs` looks at this machine, `gemini.rs`, `rows.rs` with `key.rs` and `pictures.rs`, and
+//! `told.rs` ask over the network,
 //! `report.rs` prints. Invariant: nothing is written, no message is sent, no picture is reviewed;
 //! what was not asked is named and never counts as healthy; no secret is printed.
 
 mod gemini;
+mod key;
 mod machine;
+mod pictures;
 mod report;
 mod rows;
 mod told;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::report::{Finding, State};
 use super::check::Form;
 use super::start::{self, StartError};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER};
+use crate::app::expected::Expected;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 
@@ -57,7 +62,7 @@ async fn examine(config: &Config) -> Vec<Finding> {
     findings.push(machine::clock(SystemClock.now(), gemini.clock_of_the_service));
     findings.extend(rows.findings);
     findings.extend(gemini.findings);
-    findings.extend(cost(rows.n_waiting, gemini.usd_per_picture));
+    findings.extend(cost(rows.n_waiting, config));
     findings.extend(told);
     findings.extend(jobs);
     findings.extend(config.warnings().into_iter().map(|warning| Finding {
@@ -71,18 +76,17 @@ async fn examine(config: &Config) -> Vec<Finding> {
 }
 
 /// What the waiting rows will cost, as far as it can be known.
-fn cost(n_waiting: Option<u64>, usd_per_picture: Option<f64>) -> Option<Finding> {
+fn cost(n_waiting: Option<u64>, config: &Config) -> Option<Finding> {
     let n_rows = n_waiting.filter(|n| *n > 0)?;
-    let Some(usd) = usd_per_picture else {
-        let what =
-            format!("what the {n_rows} waiting rows will cost: the model's price is unknown");
-        let instead = "put its price into [reviewer.prices]";
-        return Some(Finding::new("budget", State::NotChecked, what, instead));
-    };
-    #[expect(clippy::cast_precision_loss, reason = "an estimate of two digits")]
-    let total = n_rows as f64 * usd;
-    let what = format!("the {n_rows} waiting rows will cost about {total:.2} USD");
-    Some(Finding::good("budget", what))
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Without a prompt there is no estimate; the reviewer's finding says what is wrong with it.
+    let expected = Expected::of(&config.review, &clock).ok()?;
+    let images = if n_rows == 1 { "image that waits" } else { "images that wait" };
+    let what = format!("the {n_rows} {images}: {}", expected.said(n_rows));
+    Some(match expected.usd_per_picture {
+        Some(_) => Finding::good("budget", what),
+        None => Finding::new("budget", State::NotChecked, what, ""),
+    })
 }
 
 fn exit_code(findings: &[Finding]) -> u8 {

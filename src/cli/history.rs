@@ -1,4 +1,6 @@
-//! `lookout history`: what became of the runs, newest first.
+//! `lookout history`: what became of the runs, newest first; or of one image (`image.rs`).
+
+mod image;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -18,6 +20,9 @@ pub struct Args {
     /// Only this schedule
     #[arg(value_name = "SCHEDULE")]
     pub schedule: Option<String>,
+    /// One image instead: each try with file, prompt, model, cost, time and reason
+    #[arg(long, value_name = "ID", conflicts_with_all = ["schedule", "number", "from", "to"])]
+    pub images: Option<String>,
     /// How many
     #[arg(short = 'n', long = "number", default_value_t = 20, value_name = "N")]
     pub number: u32,
@@ -35,6 +40,9 @@ pub struct Args {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
+    if let Some(id) = &args.images {
+        return image::run(file, id, args.json);
+    }
     reading::with(file, async |_, reading| {
         let now = SystemClock.now();
         let filter = SlotFilter {

@@ -6,6 +6,7 @@
 
 mod compare;
 mod dry_run;
+mod first_run;
 mod listener;
 mod one;
 
@@ -31,7 +32,7 @@ use crate::protocol::{Line, Problem};
 use crate::redact::Redactor;
 use crate::review::batch::{self, Wish};
 use crate::review::record::{RecordError, RecordId};
-use crate::review::report::{Exit, Listener, Report};
+use crate::review::report::{Exit, Listener, News, Report};
 
 /// Its arguments.
 #[derive(Clone, Debug, Default, ClapArgs)]
@@ -42,6 +43,9 @@ pub struct Args {
     /// Review at most so many images
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// Review as many as LIMIT says, for a caller of the old HTTP interface
+    #[arg(long, hide = true, conflicts_with = "limit")]
+    one_batch: bool,
     /// Say how many images wait and what they would cost; write nothing, call nobody
     #[arg(long, conflicts_with_all = ["lasts", "image", "id"])]
     dry_run: bool,
@@ -133,7 +137,7 @@ async fn bulk(
         box_ends_at: time("LOOKOUT_BOX_ENDS_AT")?,
         grace_ends_at: time("LOOKOUT_GRACE_ENDS_AT")?,
         lasts: args.lasts,
-        limit: args.limit,
+        limit: if args.one_batch { Some(config.review.batch.into()) } else { args.limit },
         only: args.id.clone().map(|id| vec![RecordId(id)]),
     };
     carry_out(config, order, form, clock).await
@@ -155,8 +159,13 @@ async fn carry_out(
     let is_of_one = order.only.as_ref().is_some_and(|ids| ids.len() == 1);
     // Before the first claim: a signal must never find us with rows and without a handler.
     let wishes = watch_signals().map_err(|error| NoReview::State(error.into()))?;
+    let first = first_run::cost_of(&config.review, &order, &clock);
     let review = review::review(&config.review, order, clock).await?;
     let screen = Arc::new(Screen::new(config.redactor(), form));
+    if let Some(expected) = first {
+        let waiting = first_run::waiting(&review).await;
+        screen.hear(&News::Line(first_run::line(&expected, waiting)));
+    }
     let listener = Arc::clone(&screen) as Arc<dyn Listener>;
     let report = batch::run(review.ports, review.plan, wishes, listener).await;
     screen.clear();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use crate::review::record::RecordId;
+use crate::review::record::{Claimed, RecordId};
 use crate::review::reviewer::Evidence;
 use crate::review::settings::BudgetSettings;
 use crate::review::settle::History;
@@ -129,8 +129,20 @@ pub struct Orphan {
     pub from: String,
     /// The fence of its claim.
     pub claimed_at: DateTime<Utc>,
+    /// How sure that is.
+    pub fence: Fence,
     /// With the death counted, if it was alone in hand.
     pub history: History,
+}
+
+/// How sure it is which time a claim has left in its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// The row is known to have it, or the table keeps the time it is given.
+    Sure,
+    /// It is the time that was given; the answer did not come, and the table is known to write
+    /// times of its own (a trigger, `moddatetime`).
+    Doubtful,
 }
 
 /// What tries have cost so far.
@@ -162,6 +174,13 @@ pub trait Tries: Send + Sync {
         from: &str,
         at: DateTime<Utc>,
     ) -> Result<Vec<RecordId>, StorageError>;
+
+    /// Notes that rows carry another time than the one their claim gave them: later writes, and the
+    /// next process if this one dies, need it. The table is known to write its own from then on.
+    async fn note_fences(&self, claimed: &[Claimed]) -> Result<(), StorageError>;
+
+    /// How sure the time of a claim is whose answer did not come.
+    async fn fence_without_answer(&self) -> Result<Fence, StorageError>;
 
     /// Drops claims of rows that are not ours (any more).
     async fn drop_claims(&self, ids: &[RecordId]) -> Result<(), StorageError>;

@@ -19,19 +19,19 @@ use crate::config::folder;
 const KEY: &str = "not-a-real-gemini-key";
 
 /// What doctor said, and how it ended.
-struct Said {
-    code: i32,
-    text: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) text: String,
 }
 
 impl Said {
-    fn findings(&self) -> Vec<Value> {
+    pub(crate) fn findings(&self) -> Vec<Value> {
         let object: Value = serde_json::from_str(&self.text).unwrap();
         object["findings"].as_array().unwrap().clone()
     }
 
     /// State and words of the first finding about this part.
-    fn about(&self, part: &str) -> (String, String) {
+    pub(crate) fn about(&self, part: &str) -> (String, String) {
         let findings = self.findings();
         let found = findings.iter().find(|finding| finding["part"] == part).unwrap();
         let text = |key: &str| found[key].as_str().unwrap().to_owned();
@@ -39,7 +39,7 @@ impl Said {
     }
 }
 
-async fn doctor(root: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Said {
+pub(crate) async fn doctor(root: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Said {
     let output = Command::new(env!("CARGO_BIN_EXE_lookout"))
         .arg("doctor")
         .args(arguments)

@@ -17,6 +17,7 @@ mod alert_world;
 mod config;
 mod config_examples;
 mod doctor;
+mod doctor_tables;
 mod fuzz_corpus;
 mod gemini_bodies;
 mod gemini_client;

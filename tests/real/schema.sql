@@ -22,7 +22,8 @@ declare name text;
 begin
     foreach name in array array['paging', 'claiming', 'settling', 'keys', 'lost_answers', 'whole',
                                 'hidden', 'readable', 'ruled', 'stamped', 'choosing',
-                                'sending_back', 'lost_changes', 'chosen'] loop
+                                'sending_back', 'lost_changes', 'chosen',
+                                'stamped_review'] loop
         execute format('create table %I (like midbot_images including all)', name);
     end loop;
 end $$;
@@ -57,3 +58,4 @@ begin
     return new;
 end $$;
 create trigger stamp before update on stamped for each row execute function stamp();
+create trigger stamp before update on stamped_review for each row execute function stamp();

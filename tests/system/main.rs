@@ -12,6 +12,7 @@
 mod full_disk;
 mod guarded;
 mod kills;
+mod old_interface;
 mod reload;
 mod stop;
 mod world;

@@ -1,4 +1,4 @@
-//! Gemini: is every key taken, is the model there, and what will the waiting rows cost?
+//! Gemini: is every key taken, and is the model there?
 //!
 //! The reviewer's own check asks `GET /models/{model}`, which costs nothing; so doctor and review
 //! say the same about the same error. Invariant: a service that can't be reached is never told as
@@ -23,17 +23,11 @@ use crate::schedule::Job;
 pub(super) struct Examined {
     pub(super) findings: Vec<Finding>,
     pub(super) clock_of_the_service: Option<DateTime<Utc>>,
-    /// USD for one picture as a rule; `None`: unknown.
-    pub(super) usd_per_picture: Option<f64>,
 }
 
 /// Asks with every key.
 pub(super) async fn examine(config: &Config) -> Examined {
-    let alone = |finding: Finding| Examined {
-        findings: vec![finding],
-        clock_of_the_service: None,
-        usd_per_picture: None,
-    };
+    let alone = |finding: Finding| Examined { findings: vec![finding], clock_of_the_service: None };
     let mut settings = config.review.reviewer.clone();
     if settings.projects.is_empty() {
         return alone(without_key(config));
@@ -64,7 +58,7 @@ pub(super) async fn examine(config: &Config) -> Examined {
         "how much quota and credit is left, and how well the model judges your pictures",
         "lookout review --limit 5, or --compare 50 where the old service has reviewed some",
     ));
-    Examined { findings, clock_of_the_service, usd_per_picture: gemini.estimate().usual }
+    Examined { findings, clock_of_the_service }
 }
 
 fn without_key(config: &Config) -> Finding {

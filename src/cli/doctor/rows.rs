@@ -1,19 +1,25 @@
-//! Rows and pictures: is the table there with its columns, and can one picture be fetched and read?
+//! Rows: is the table there with its columns, what waits in it, and what is wrong with what is in it?
 //!
-//! Through the same adapters as the review, reading only.
-//! Invariant: a database or bucket that is down is never told as one that refuses us.
+//! Through the same adapters as the review, reading only; `pictures.rs` fetches the picture of one.
+//! Invariant: a database that is down is never told as one that refuses us.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
+use super::key;
+use super::pictures;
 use super::report::{Finding, State};
 use crate::app::review::{self, NoReview};
+use crate::cli::rerun::STUCK_AFTER;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::review::picture;
-use crate::review::record::sqlite::files_below;
-use crate::review::record::{PROCESSING, Record, RecordError, Records};
-use crate::review::settings::{ImageSettings, PictureSettings, RecordKind};
-use crate::review::source::{Source, SourceError};
+use crate::review::record::selection::Selection;
+use crate::review::record::sqlite::{SqliteRecords, files_below};
+use crate::review::record::supabase::SupabaseRecords;
+use crate::review::record::{ERROR, PROCESSING, Record, RecordError, Records, SUCCESS};
+use crate::review::settings::{ImageSettings, RecordKind, RecordSettings};
 
 /// One broken picture is that picture's fault; three in a row are not.
 const PICTURES: u32 = 3;
@@ -28,29 +34,25 @@ pub(super) struct Examined {
 pub(super) async fn examine(config: &Config) -> Examined {
     let settings = &config.review;
     let mut examined = Examined { findings: Vec::new(), n_waiting: None };
-    let rows = match &settings.records.kind {
-        // Opening the embedded database would make it; doctor makes nothing.
-        RecordKind::Sqlite { path } => {
-            examined.findings.push(embedded(path));
-            Vec::new()
-        }
-        RecordKind::Supabase { .. } => match review::rows(settings).await {
-            Ok(rows) => of_table(rows.records, &settings.records.pick_up, &mut examined).await,
-            Err(error) => {
-                examined.findings.push(Finding::new(
-                    "records",
-                    state_of(&error),
-                    error.to_string(),
-                    "",
-                ));
-                Vec::new()
+    let looked = match &settings.records.kind {
+        RecordKind::Sqlite { path } => embedded(path, config, &mut examined).await,
+        RecordKind::Supabase { url, key } => {
+            examined.findings.extend(key::examine(url, key, SystemClock.now()));
+            match SupabaseRecords::new(url, key, &settings.records.table, &settings.records.columns)
+            {
+                Ok(records) => of_supabase(records, &settings.records, &mut examined).await,
+                Err(error) => Err(error),
             }
-        },
+        }
     };
+    let rows = looked.unwrap_or_else(|error| {
+        examined.findings.push(refused(&error));
+        Vec::new()
+    });
     examined.findings.push(match &settings.images {
-        ImageSettings::Folder { path } => of_folder(path, &settings.picture),
+        ImageSettings::Folder { path } => pictures::of_folder(path, &settings.picture),
         ImageSettings::Http { .. } | ImageSettings::S3 { .. } => match review::source(settings) {
-            Ok(source) => of_rows(source, &rows, &settings.picture).await,
+            Ok(source) => pictures::of_rows(source, &rows, &settings.picture).await,
             Err(error) => Finding::new("images", state_of(&error), error.to_string(), ""),
         },
     });
@@ -67,90 +69,121 @@ fn state_of(error: &NoReview) -> State {
     }
 }
 
-fn embedded(path: &Path) -> Finding {
-    let shown = path.display();
-    if path.exists() {
-        Finding::good("records", format!("{shown} (embedded) is there"))
-    } else {
-        Finding::good("records", format!("{shown} (embedded) will be made by the first review"))
-    }
-}
-
-fn of_folder(folder: &Path, settings: &PictureSettings) -> Finding {
-    let shown = folder.display();
-    let instead = "put pictures there, or set [images] path, or IMAGE_URL in .env";
-    let files = match files_below(folder) {
-        Ok(files) => files,
-        Err(error) => {
-            let what = format!("the folder {shown} can't be read: {error}");
-            return Finding::new("images", State::Failed, what, instead);
-        }
-    };
-    let found = files.iter().find_map(|file| {
-        let path = url::Url::parse(&file.url).ok()?.to_file_path().ok()?;
-        let header = picture::probe(&std::fs::read(path).ok()?, settings).ok()?;
-        Some((file.job_id.clone(), header))
-    });
-    match found {
-        Some((name, header)) => Finding::good(
-            "images",
-            format!(
-                "{} files below {shown}; {name} is a picture of {} × {}",
-                files.len(),
-                header.width,
-                header.height
-            ),
-        ),
-        None if files.is_empty() => {
-            Finding::new("images", State::Warning, format!("nothing below {shown}"), instead)
-        }
-        None => {
-            let what = format!("none of the {} files below {shown} is a picture", files.len());
-            Finding::new("images", State::Failed, what, instead)
-        }
-    }
-}
-
-async fn of_table(
-    records: Arc<dyn Records>,
-    pick_up: &[String],
+/// The embedded database, if there is one: doctor makes nothing.
+async fn embedded(
+    path: &Path,
+    config: &Config,
     examined: &mut Examined,
-) -> Vec<Record> {
-    let findings = &mut examined.findings;
-    let rows = match records.candidates(pick_up, None, PICTURES).await {
-        Ok(rows) => rows,
-        Err(error) => {
-            findings.push(refused(&error));
-            return Vec::new();
-        }
+) -> Result<Vec<Record>, RecordError> {
+    let settings = &config.review;
+    let shown = path.display();
+    let files = match &settings.images {
+        // What is wrong with the folder, the pictures' finding says.
+        ImageSettings::Folder { path } => files_below(path).unwrap_or_default(),
+        ImageSettings::Http { .. } | ImageSettings::S3 { .. } => Vec::new(),
     };
-    match records.count(pick_up).await {
-        Ok(n_rows) => {
-            examined.n_waiting = Some(n_rows);
-            findings.push(Finding::good(
-                "records",
-                format!("table and columns are there; {n_rows} rows wait ({})", pick_up.join(", ")),
-            ));
-        }
-        Err(error) => findings.push(refused(&error)),
+    if !path.exists() {
+        let what = format!("{shown} (embedded) will be made by the first review");
+        examined.findings.push(Finding::good("records", what));
+        examined.n_waiting = Some(files.len() as u64);
+        return Ok(Vec::new());
     }
-    match records.count(&[PROCESSING.to_owned()]).await {
-        Ok(0) => {}
-        Ok(n_rows) => findings.push(Finding::new(
+    let RecordSettings { table, columns, .. } = &settings.records;
+    let records = SqliteRecords::open_existing(path, table, columns)?;
+    let ids: Vec<_> = files.into_iter().map(|file| file.id).collect();
+    let n_known = records.rows_by_id(&ids).await?.len();
+    let what = format!("{shown} (embedded) is there");
+    of_table(Arc::new(records), &settings.records, &what, examined).await.inspect(|_| {
+        let n_new = ids.len().saturating_sub(n_known) as u64;
+        examined.n_waiting = examined.n_waiting.map(|n_rows| n_rows + n_new);
+    })
+}
+
+async fn of_supabase(
+    records: SupabaseRecords,
+    settings: &RecordSettings,
+    examined: &mut Examined,
+) -> Result<Vec<Record>, RecordError> {
+    let seen = records.inspect().await?;
+    if seen.rows == 0 {
+        examined.findings.push(Finding::new(
             "records",
             State::Warning,
-            format!("{n_rows} rows are in {PROCESSING}: in somebody's hands, or left behind"),
-            "if nothing runs now: lookout rerun --stuck takes them back",
-        )),
-        Err(error) => findings.push(refused(&error)),
+            format!("this key sees no row of \"{}\" at all", settings.table),
+            "the table is empty, or row-level security hides its rows: use the project's secret key",
+        ));
     }
-    findings.push(Finding::new(
+    let what = "table and columns are there";
+    let rows = of_table(Arc::new(records), settings, what, examined).await?;
+    examined.findings.push(Finding::new(
         "records",
         State::NotChecked,
         "whether rows may be changed (nothing was written)",
         "lookout review --limit 1 shows it",
     ));
-    rows
+    Ok(rows)
+}
+
+/// What waits, what is stuck, what was approved by accident; a few rows whose pictures can be tried.
+async fn of_table(
+    records: Arc<dyn Records>,
+    settings: &RecordSettings,
+    what: &str,
+    examined: &mut Examined,
+) -> Result<Vec<Record>, RecordError> {
+    let pick_up = &settings.pick_up;
+    let n_rows = records.count(pick_up).await?;
+    examined.n_waiting = Some(n_rows);
+    let findings = &mut examined.findings;
+    let what = format!("{what}; {} ({})", waiting(n_rows), pick_up.join(", "));
+    findings.push(Finding::good("records", what));
+    findings.extend(accidents(records.as_ref(), SystemClock.now()).await?);
+    let rows = records.candidates(pick_up, None, PICTURES).await?;
+    if !rows.is_empty() {
+        return Ok(rows);
+    }
+    records.candidates(&[SUCCESS.to_owned(), ERROR.to_owned()], None, PICTURES).await
+}
+
+/// Rows that a service left behind, and rows that it approved by accident.
+async fn accidents(records: &dyn Records, now: DateTime<Utc>) -> Result<Vec<Finding>, RecordError> {
+    let mut findings = Vec::new();
+    let n_stuck = records.count_of(&Selection::stuck(now - STUCK_AFTER)).await?;
+    if n_stuck > 0 {
+        findings.push(Finding::new(
+            "records",
+            State::Warning,
+            format!("{} in {PROCESSING} for more than a day", are(n_stuck)),
+            "nobody will bring them back: lookout rerun --stuck shows them, with --yes they wait \
+             again",
+        ));
+    }
+    let n_fresh = records.count(&[PROCESSING.to_owned()]).await?.saturating_sub(n_stuck);
+    if n_fresh > 0 {
+        let what = format!("{} in somebody's hands ({PROCESSING})", are(n_fresh));
+        findings.push(Finding::good("records", what));
+    }
+    let n_unreadable = records.count_of(&Selection::unreadable()).await?;
+    if n_unreadable > 0 {
+        findings.push(Finding::new(
+            "records",
+            State::Warning,
+            format!(
+                "{} good by accident: the old service could not read the model's answer",
+                are(n_unreadable)
+            ),
+            "lookout rerun --unreadable shows them, with --now --yes they are reviewed at once",
+        ));
+    }
+    Ok(findings)
+}
+
+fn are(n: u64) -> String {
+    if n == 1 { "1 row is".to_owned() } else { format!("{n} rows are") }
+}
+
+fn waiting(n: u64) -> String {
+    if n == 1 { "1 row waits".to_owned() } else { format!("{n} rows wait") }
 }
 
 fn refused(error: &RecordError) -> Finding {
@@ -159,40 +192,4 @@ fn refused(error: &RecordError) -> Finding {
         RecordError::Refused(_) | RecordError::Misconfigured(_) => State::Failed,
     };
     Finding::new("records", state, error.to_string(), "")
-}
-
-async fn of_rows(source: Arc<dyn Source>, rows: &[Record], settings: &PictureSettings) -> Finding {
-    if rows.is_empty() {
-        let what = "no row waits whose picture could be fetched";
-        return Finding::new("images", State::NotChecked, what, "");
-    }
-    let mut why = (State::Failed, String::new());
-    for row in rows {
-        let bytes = match source.fetch(row).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let state = match &error {
-                    SourceError::Unavailable(_) | SourceError::BrokeOff(_) => State::Unavailable,
-                    SourceError::Picture(_) | SourceError::Refused(_) => State::Failed,
-                };
-                why = (state, format!("row {}: {error}", row.id.0));
-                continue;
-            }
-        };
-        match picture::probe(&bytes, settings) {
-            Ok(header) => {
-                let what = format!(
-                    "the picture of row {} is there: {} × {}, {} kB",
-                    row.id.0,
-                    header.width,
-                    header.height,
-                    bytes.len() / 1000
-                );
-                return Finding::good("images", what);
-            }
-            Err(error) => why = (State::Failed, format!("row {}: {error}", row.id.0)),
-        }
-    }
-    let instead = "look at IMAGE_URL or [images]: open the address of one row in a browser";
-    Finding::new("images", why.0, why.1, instead)
 }

@@ -16,9 +16,10 @@ use crate::app::review::{Eyes, NoReview, eyes};
 use crate::clock::Clock;
 use crate::http;
 use crate::review::category::category;
+use crate::review::record::sqlite::files_below;
 use crate::review::record::{Record, RecordId};
 use crate::review::reviewer::{Ask, Fault};
-use crate::review::settings::ReviewSettings;
+use crate::review::settings::{ImageSettings, ReviewSettings};
 use crate::review::source::SourceError;
 
 /// A file or an address that a person names, so any will do.
@@ -49,7 +50,7 @@ pub(super) async fn of_job(
     clock: &Arc<dyn Clock>,
 ) -> Result<u8, NoReview> {
     let eyes = eyes(settings, clock)?;
-    let record = Record {
+    let mut record = Record {
         id: RecordId(String::new()),
         job_id: Some(job.to_owned()),
         image_index: Some(index),
@@ -58,6 +59,9 @@ pub(super) async fn of_job(
         created_at: None,
         columns: BTreeMap::new(),
     };
+    if let ImageSettings::Folder { path } = &settings.images {
+        record.actual_image_url = address_below(path, job);
+    }
     Ok(match eyes.source.fetch(&record).await {
         Ok(bytes) => look(settings, &eyes, bytes, form).await,
         Err(error) => {
@@ -70,6 +74,12 @@ pub(super) async fn of_job(
             tell_failure(form, &error.to_string(), code)
         }
     })
+}
+
+/// A folder has files and no jobs: the file whose path without its ending is the job's name.
+fn address_below(folder: &Path, job: &str) -> Option<String> {
+    let files = files_below(folder).ok()?;
+    files.into_iter().find(|file| file.job_id == job).map(|file| file.url)
 }
 
 async fn read(path: &Path, max_bytes: u64) -> Result<Bytes, String> {

@@ -102,9 +102,9 @@ impl Batch {
         self.n_asked += n_asked;
         self.counts.claimed += items.len() as u64;
         self.counts.batches += u64::from(!items.is_empty());
-        let undos = doubtful
-            .into_iter()
-            .map(|claimed| (now, Rewrite::Undo(Box::new(Undo { claimed, settlement: None }))));
+        let undos = doubtful.into_iter().map(|claimed| {
+            (now, Rewrite::Undo(Box::new(Undo { claimed, fence: None, settlement: None })))
+        });
         self.rewrites.extend(undos);
         self.admit(items);
         match trouble {

@@ -245,7 +245,7 @@ fn start_review(item: &mut Item) -> Option<(crate::review::reviewer::Prepared, O
 
 /// A row of a dead process goes back, or ends if the deaths have used up its tries.
 fn undo_of(orphan: Orphan) -> Undo {
-    let Orphan { id, from, claimed_at, history } = orphan;
+    let Orphan { id, from, claimed_at, fence, history } = orphan;
     let record = Record {
         id,
         job_id: None,
@@ -256,5 +256,5 @@ fn undo_of(orphan: Orphan) -> Undo {
         columns: std::collections::BTreeMap::new(),
     };
     let settlement = (history.failed.len() >= TRIES).then(|| given_up(&history.failed));
-    Undo { claimed: Claimed { record, claimed_at }, settlement }
+    Undo { claimed: Claimed { record, claimed_at }, fence: Some(fence), settlement }
 }

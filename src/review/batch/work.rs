@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, SubsecRound as _, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::Ports;
@@ -20,11 +20,15 @@ use crate::review::reviewer::{Ask, Outcome, Prepared};
 use crate::review::settings::BudgetSettings;
 use crate::review::settle::History;
 use crate::review::source::SourceError;
-use crate::review::tries::{Begin, Begun, Row, TryEnd, TryId};
+use crate::review::tries::{Begin, Begun, Fence, Row, TryEnd, TryId};
 use crate::storage::StorageError;
 
 /// Rows in one claim: the port's limit.
 const CLAIM_AT_ONCE: usize = 100;
+
+/// Between noting a claim and its being carried out: three requests of 30 s at most, and clocks that
+/// differ a little.
+const CLAIM_TAKES_AT_MOST: TimeDelta = TimeDelta::minutes(2);
 
 /// How a task ended.
 #[derive(Debug)]
@@ -112,6 +116,8 @@ pub(super) enum What {
 #[derive(Clone, Debug)]
 pub(super) struct Undo {
     pub(super) claimed: Claimed,
+    /// How sure the time of its claim is; `None`: the notes say it.
+    pub(super) fence: Option<Fence>,
     /// Its tries are used up: it is settled instead of given back.
     pub(super) settlement: Option<Settlement>,
 }
@@ -208,7 +214,15 @@ async fn claim_chunk(
     }
     match ports.records.claim(&noted, status, at).await {
         Ok(rows) => {
+            let rewritten: Vec<Claimed> =
+                rows.iter().filter(|claimed| claimed.claimed_at != at).cloned().collect();
             won.extend(rows.into_iter().map(|claimed| (claimed.record.id.clone(), claimed)));
+            if !rewritten.is_empty()
+                && let Err(error) = ports.tries.note_fences(&rewritten).await
+            {
+                page.doubtful.extend(won.drain().map(|(_, claimed)| claimed));
+                return Err(error.into());
+            }
             let lost: Vec<RecordId> =
                 noted.into_iter().filter(|id| !won.contains_key(id)).collect();
             if !lost.is_empty() {
@@ -323,12 +337,43 @@ pub(super) async fn undo(ports: Arc<Ports>, undo: Box<Undo>) -> Event {
     Event::Undone { undo, undone }
 }
 
+async fn put_back(
+    ports: &Ports,
+    claimed: &Claimed,
+    settlement: Option<&Settlement>,
+) -> Result<Written, RecordError> {
+    match settlement {
+        Some(settlement) => ports.records.settle(claimed, settlement).await,
+        None => ports.records.give_back(claimed).await,
+    }
+}
+
+/// The claim with the time that a trigger has put into its row, if that is when we made it: on this
+/// machine nobody else can have taken a row that we had noted.
+async fn with_the_tables_time(
+    ports: &Ports,
+    claimed: &Claimed,
+) -> Result<Option<Claimed>, RecordError> {
+    let rows = ports.records.rows_by_id(std::slice::from_ref(&claimed.record.id)).await?;
+    let in_hand = rows.into_iter().find(|row| row.record.status == PROCESSING);
+    let Some(taken) = in_hand.and_then(|row| row.updated_at) else { return Ok(None) };
+    let is_ours = (taken - claimed.claimed_at).abs() <= CLAIM_TAKES_AT_MOST;
+    Ok(is_ours.then(|| Claimed { claimed_at: taken, ..claimed.clone() }))
+}
+
 async fn undo_row(ports: &Ports, undo: &Undo) -> Result<Written, Trouble> {
-    let Undo { claimed, settlement } = undo;
-    let written = match settlement {
-        Some(settlement) => ports.records.settle(claimed, settlement).await?,
-        None => ports.records.give_back(claimed).await?,
+    let Undo { claimed, settlement, fence } = undo;
+    let mut written = put_back(ports, claimed, settlement.as_ref()).await?;
+    let fence = match fence {
+        Some(fence) => *fence,
+        None => ports.tries.fence_without_answer().await?,
     };
+    if written == Written::Lost
+        && fence == Fence::Doubtful
+        && let Some(claimed) = with_the_tables_time(ports, claimed).await?
+    {
+        written = put_back(ports, &claimed, settlement.as_ref()).await?;
+    }
     let id = &claimed.record.id;
     let is_over = match written {
         Written::Yes => settlement.is_some(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, Transaction, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params, params_from_iter};
 
 use super::selection::{Found, Selection, SendBack};
 use super::{
@@ -48,7 +48,6 @@ impl SqliteRecords {
     /// # Errors
     /// When the file can't be opened or written, or the table has other columns.
     pub fn open(path: &Path, table: &str, columns: &Columns) -> Result<Self, RecordError> {
-        let translate = |error| translate(&error);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| {
                 RecordError::Unavailable(format!(
@@ -57,20 +56,50 @@ impl SqliteRecords {
                 ))
             })?;
         }
-        let connection = Connection::open(path).map_err(translate)?;
+        let records = Self::with(Connection::open(path), table, columns)?;
+        records.prepare_table().map_err(|error| translate(&error))?;
+        Ok(records)
+    }
+
+    /// Opens the file if it is there, and makes nothing in it.
+    ///
+    /// # Errors
+    /// When there is no file, it can't be opened, or the table is not there with its columns.
+    pub fn open_existing(path: &Path, table: &str, columns: &Columns) -> Result<Self, RecordError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let records = Self::with(Connection::open_with_flags(path, flags), table, columns)?;
+        records.check_table().map_err(|error| translate(&error))?;
+        Ok(records)
+    }
+
+    fn with(
+        connection: rusqlite::Result<Connection>,
+        table: &str,
+        columns: &Columns,
+    ) -> Result<Self, RecordError> {
+        let translate = |error| translate(&error);
+        let connection = connection.map_err(translate)?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(translate)?;
         // Else SQLite takes the quoted name of a column that is not there for a text.
         for option in [DbConfig::SQLITE_DBCONFIG_DQS_DML, DbConfig::SQLITE_DBCONFIG_DQS_DDL] {
             connection.set_db_config(option, false).map_err(translate)?;
         }
-        let sql = Statements::new(table, columns);
-        connection
-            .execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
-            .map_err(translate)?;
-        connection.execute_batch(&sql.create).map_err(translate)?;
-        // A table of another shape is found here, not in the middle of a run.
-        connection.prepare(&sql.get).map_err(translate)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), sql: Arc::new(sql) })
+        let sql = Arc::new(Statements::new(table, columns));
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), sql })
+    }
+
+    fn prepare_table(&self) -> rusqlite::Result<()> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")?;
+        connection.execute_batch(&self.sql.create)?;
+        drop(connection);
+        self.check_table()
+    }
+
+    /// A table of another shape is found here, not in the middle of a run.
+    fn check_table(&self) -> rusqlite::Result<()> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.prepare(&self.sql.get).map(drop)
     }
 
     /// Inserts those that are not there yet, in this order. Returns how many are new.

@@ -168,7 +168,7 @@ impl SupabaseRecords {
         let rows = match self.transport.send(&request).await {
             Ok(answer) => answer.rows()?,
             // The answer was lost, the rows need not be: they carry the time of this claim.
-            Err(Failed::Perhaps(_)) => self.rows(&self.table.taken(ids, PROCESSING, at)).await?,
+            Err(Failed::Perhaps(error)) => self.taken(ids, at, error).await?,
             Err(Failed::Surely(error)) => return Err(error),
         };
         if rows.is_empty() {
@@ -176,6 +176,22 @@ impl SupabaseRecords {
         } else {
             self.claimed(&rows, from, at)
         }
+    }
+
+    /// The rows of a claim whose answer was lost.
+    async fn taken(
+        &self,
+        ids: &[RecordId],
+        at: DateTime<Utc>,
+        error: RecordError,
+    ) -> Result<Vec<Map<String, Value>>, RecordError> {
+        let rows = self.rows(&self.table.taken(ids, PROCESSING, at)).await?;
+        // A trigger may have put its own time into ours: then nobody can say here whose they are.
+        if rows.is_empty() && !self.rows(&self.table.with_status(ids, PROCESSING)).await?.is_empty()
+        {
+            return Err(error);
+        }
+        Ok(rows)
     }
 
     /// A claim that took nothing is what happens when another was faster. But rows that are still

@@ -20,8 +20,8 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use self::holder::{Identity, Life};
 use self::schema::{migrate, translate};
-use super::{Begin, Begun, Company, Orphan, Row, Spent, Tries, TryEnd, TryId};
-use crate::review::record::RecordId;
+use super::{Begin, Begun, Company, Fence, Orphan, Row, Spent, Tries, TryEnd, TryId};
+use crate::review::record::{Claimed, RecordId};
 use crate::review::settings::BudgetSettings;
 use crate::review::settle::History;
 use crate::storage::StorageError;
@@ -177,6 +177,29 @@ impl Tries for SqliteTries {
         .await
     }
 
+    async fn note_fences(&self, claimed: &[Claimed]) -> Result<(), StorageError> {
+        let claimed = claimed.to_vec();
+        self.transact(move |transaction, us| {
+            let mut update = transaction.prepare_cached(
+                "UPDATE claims SET fence = ?3 WHERE scope = ?1 AND record_id = ?2 AND holder = ?4",
+            )?;
+            let mut learn = transaction.prepare_cached(
+                "INSERT INTO own_times (scope, since) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            )?;
+            for Claimed { record, claimed_at } in &claimed {
+                let at = stamp(*claimed_at);
+                update.execute(params![us.scope, record.id.0, at, us.holder])?;
+                learn.execute(params![us.scope, at])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn fence_without_answer(&self) -> Result<Fence, StorageError> {
+        self.transact(fence_without_answer).await
+    }
+
     async fn drop_claims(&self, ids: &[RecordId]) -> Result<(), StorageError> {
         let ids = ids.to_vec();
         self.transact(move |transaction, us| {
@@ -311,6 +334,12 @@ fn finish(
             drop_claim(transaction, us, &record_id)
         }
     }
+}
+
+/// A table that has once written a time of its own does so always.
+fn fence_without_answer(transaction: &Transaction<'_>, us: &Us) -> rusqlite::Result<Fence> {
+    let mut select = transaction.prepare_cached("SELECT 1 FROM own_times WHERE scope = ?1")?;
+    Ok(if select.exists([&us.scope])? { Fence::Doubtful } else { Fence::Sure })
 }
 
 fn drop_claim(transaction: &Transaction<'_>, us: &Us, id: &str) -> rusqlite::Result<()> {

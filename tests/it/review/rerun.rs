@@ -163,3 +163,29 @@ async fn stuck_rows_wait_again_but_not_those_of_a_review_on_this_machine() {
     let now = statuses(folder);
     assert_eq!((now["downloaded"], now["processing"]), (n_stuck - 1, 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_review_says_what_it_will_cost_and_an_image_has_a_story() {
+    let stand_in = stand_in(Behaviour::default()).await;
+    let folder = folder(&stand_in);
+    let folder = folder.path();
+    let n_photos = add_photos(folder);
+    let (_, out, _) = say(folder, &["review", "--limit", "1"]).await;
+    let note = format!("first review here; the {n_photos} images that wait: about ");
+    assert!(out.contains(&note), "{out}");
+    let (_, out, _) = say(folder, &["review"]).await;
+    assert!(!out.contains("first review here"), "{out}");
+
+    let id = an_id(folder, "auto_review_success");
+    let (code, out, err) = say(folder, &["history", "--images", &id]).await;
+    assert_eq!(code, 0, "{err}");
+    for part in [&format!("Image {id}: 1 try."), "answered", "SHA-256 ", "hash ", " USD ("] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let (_, out, _) = say(folder, &["history", "--images", &id, "--json"]).await;
+    let story: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((story.as_array().unwrap().len(), &story[0]["outcome"]), (1, &"answered".into()));
+    let (code, out, _) = say(folder, &["history", "--images", "nobody"]).await;
+    assert_eq!(code, 1);
+    assert!(out.starts_with("No review here has had the image nobody in hand."), "{out}");
+}

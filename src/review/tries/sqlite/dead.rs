@@ -7,9 +7,9 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Transaction, params};
 
 use super::holder::{bury, is_alive};
-use super::{Us, history, parse, stamp};
+use super::{Us, fence_without_answer, history, parse, stamp};
 use crate::review::record::RecordId;
-use crate::review::tries::Orphan;
+use crate::review::tries::{Fence, Orphan};
 
 /// What stands in a row's details after three such deaths.
 const DIED_ALONE: &str = "the review process died while this was the only picture in its hands";
@@ -125,19 +125,21 @@ fn adopt_claims(
 ) -> rusqlite::Result<Vec<Orphan>> {
     let mut update = transaction.prepare_cached(
         "UPDATE claims SET holder = ?1 WHERE holder = ?2
-         RETURNING record_id, from_status, claimed_at",
+         RETURNING record_id, from_status, claimed_at, fence",
     )?;
-    let claims: Vec<(String, String, String)> = update
+    let claims: Vec<(String, String, String, Option<String>)> = update
         .query_map(params![us.holder, holder.id], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
         })?
         .collect::<rusqlite::Result<_>>()?;
+    let without_answer = fence_without_answer(transaction, us)?;
     claims
         .into_iter()
-        .map(|(id, from, claimed_at)| {
+        .map(|(id, from, given, written)| {
             let history = history(transaction, us, &id)?;
-            let claimed_at = parse(&claimed_at)?;
-            Ok(Orphan { id: RecordId(id), from, claimed_at, history })
+            let fence = if written.is_some() { Fence::Sure } else { without_answer };
+            let claimed_at = parse(&written.unwrap_or(given))?;
+            Ok(Orphan { id: RecordId(id), from, claimed_at, fence, history })
         })
         .collect()
 }

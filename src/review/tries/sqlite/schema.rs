@@ -10,8 +10,10 @@ use crate::storage::StorageError;
 ///
 /// `scope` names the records a row belongs to (adapter, address, table): the same id in another
 /// table is another row. `money` holds running sums, because a sum over a day's tries before each
-/// call would cost more than the call.
-const MIGRATIONS: &[&str] = &["
+/// call would cost more than the call. `claims.fence` is the time that a row has really got, if a
+/// trigger of its table writes one of its own; `own_times` are the records of such tables.
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE holders (
         id INTEGER PRIMARY KEY,
         scope TEXT NOT NULL,
@@ -75,7 +77,15 @@ const MIGRATIONS: &[&str] = &["
         period TEXT PRIMARY KEY,
         usd REAL NOT NULL
     ) WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE claims ADD COLUMN fence TEXT;
+    CREATE TABLE own_times (
+        scope TEXT PRIMARY KEY,
+        since TEXT NOT NULL
+    ) WITHOUT ROWID;
+",
+];
 
 /// Applies what is missing. Two processes may do so at once: each version is one transaction that
 /// looks again after it has the write lock.

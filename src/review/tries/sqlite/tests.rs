@@ -77,7 +77,13 @@ async fn the_rows_of_the_dead_are_taken_over_once_and_those_of_the_living_are_no
     let next = open_run(folder.path(), "next");
     let orphans = next.take_over(at(10)).await.unwrap();
     let history = History::default();
-    let expected = Orphan { id: id("d"), from: "added".into(), claimed_at: at(5), history };
+    let expected = Orphan {
+        id: id("d"),
+        from: "added".into(),
+        claimed_at: at(5),
+        fence: Fence::Sure,
+        history,
+    };
     assert_eq!(orphans, [expected]);
     assert!(living.take_over(at(10)).await.unwrap().is_empty());
     // A next one that dies before it has given them back leaves them to its own next.
@@ -201,4 +207,28 @@ async fn what_a_run_cost_is_unknown_if_one_price_is() {
         assert_eq!(tries.spent().await.unwrap().usd, sum);
     }
     assert_eq!(tries.spent().await.unwrap().tokens_in, 200);
+}
+
+#[tokio::test]
+async fn a_table_that_writes_its_own_times_is_remembered_and_its_time_is_the_fence() {
+    let folder = tempfile::tempdir().unwrap();
+    let dying = open_run(folder.path(), "dying");
+    assert_eq!(dying.fence_without_answer().await.unwrap(), Fence::Sure);
+    dying.note_claims(&[id("a"), id("b")], "added", at(5)).await.unwrap();
+    let record = crate::review::record::Record {
+        id: id("a"),
+        job_id: None,
+        image_index: None,
+        actual_image_url: None,
+        status: "added".into(),
+        created_at: None,
+        columns: std::collections::BTreeMap::new(),
+    };
+    dying.note_fences(&[Claimed { record, claimed_at: at(6) }]).await.unwrap();
+    drop(dying);
+    let next = open_run(folder.path(), "next");
+    let mut orphans = next.take_over(at(10)).await.unwrap();
+    orphans.sort_by(|one, other| one.id.cmp(&other.id));
+    let fences: Vec<_> = orphans.iter().map(|orphan| (orphan.claimed_at, orphan.fence)).collect();
+    assert_eq!(fences, [(at(6), Fence::Sure), (at(5), Fence::Doubtful)]);
 }
