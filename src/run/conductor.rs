@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::absence::{Gap, Ground, Reading, account};
@@ -118,7 +119,8 @@ impl Conductor {
         self.pulse.subscribe()
     }
 
-    /// Steps at every ring, until it is told to stop. Runs go on without it.
+    /// Steps at every ring and whenever a slot's start comes, until it is told to stop. Runs go on
+    /// without it.
     pub async fn run(mut self, mut bell: Bell, stop: CancellationToken) {
         loop {
             self.pulse.begin(&*self.clock);
@@ -131,9 +133,10 @@ impl Conductor {
                     None => tracing::info!("runs can be started again"),
                 }
             }
+            let next = self.next_start().await;
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = bell.ring(None) => {}
+                _ = bell.ring(next) => {}
             }
         }
     }
@@ -144,6 +147,14 @@ impl Conductor {
             let schedules = followed.borrow_and_update().clone();
             self.set_schedules(schedules);
         }
+    }
+
+    /// When the next slot starts. Without an answer the next ring is early enough to ask again.
+    async fn next_start(&self) -> Option<Instant> {
+        let now = self.clock.now();
+        let start = self.ledger.next_start(now).await.ok()??;
+        // The clock again: reading has taken time, and the wait begins now.
+        Some(Instant::now() + (start - self.clock.now()).to_std().unwrap_or_default())
     }
 
     /// One step: everything that is to be done at `now`.

@@ -303,11 +303,8 @@ pub trait Ledger: Send + Sync + Debug {
     /// Unclaimed slots whose start has come, earliest first.
     async fn due(&self, now: DateTime<Utc>) -> Result<Vec<PlannedSlot>, StorageError>;
 
-    /// When the next unclaimed slot is to start, for loops that want to sleep until then.
-    async fn next_start(
-        &self,
-        schedule: &ScheduleName,
-    ) -> Result<Option<DateTime<Utc>>, StorageError>;
+    /// When the next unclaimed slot after `now` is to start, for loops that sleep until then.
+    async fn next_start(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StorageError>;
 
     /// The conditional write behind [`claim`]: whether this claim won. It loses when the slot
     /// is claimed, dropped or judged already, when its deadline has passed, or when another run

@@ -93,14 +93,11 @@ impl Ledger for GuardDb {
         .await
     }
 
-    async fn next_start(
-        &self,
-        schedule: &ScheduleName,
-    ) -> Result<Option<DateTime<Utc>>, StorageError> {
-        let name = schedule.as_str().to_owned();
+    async fn next_start(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StorageError> {
         self.read(move |tx| {
-            let sql = "SELECT MIN(start_at) FROM slots INDEXED BY slots_planned WHERE schedule = ?1 AND state = 'planned'";
-            maybe_time(tx.query_row(sql, [&name], |row| row.get(0))?)
+            let sql = "SELECT MIN(start_at) FROM slots INDEXED BY slots_planned
+                       WHERE state = 'planned' AND start_at > ?1";
+            maybe_time(tx.query_row(sql, [millis(now)], |row| row.get(0))?)
         })
         .await
     }

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::pulse::{Beat, Pulse};
-use crate::storage::StorageError;
+use crate::storage::{StorageError, write_ahead};
 
 /// How long we wait for the command line's own writes; they take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,11 +75,8 @@ impl GuardDb {
 
     fn prepare(mut connection: Connection, place: Place) -> Result<Self, StorageError> {
         connection.busy_timeout(BUSY_TIMEOUT).map_err(translate)?;
-        connection
-            .execute_batch(
-                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
-            )
-            .map_err(translate)?;
+        write_ahead(&connection).map_err(translate)?;
+        connection.execute_batch("PRAGMA foreign_keys=ON;").map_err(translate)?;
         migrate(&mut connection)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)), place, writing: None })
     }
@@ -157,34 +154,33 @@ impl GuardDb {
     }
 }
 
-/// Applies what is missing, each version in a transaction of its own. Daemon and command line may
-/// open a new file at the same moment, so the version is read with the database held.
+/// Applies what is missing, each version in a transaction of its own. Two processes may do so at
+/// once (a daemon and `lookout status` on a fresh machine): each looks again under the write lock.
+/// A database that is up to date is only read, so that a full disk hides nothing from anybody.
 fn migrate(connection: &mut Connection) -> Result<(), StorageError> {
-    loop {
+    while version(connection)? < MIGRATIONS.len() {
         let transaction = connection
             .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
             .map_err(translate)?;
-        let version: u32 = transaction
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(translate)?;
-        let Some(sql) = MIGRATIONS.get(version as usize) else {
-            return refuse_newer(version as usize);
-        };
+        let version = version(&transaction)?;
+        let Some(sql) = MIGRATIONS.get(version) else { return Ok(()) };
         transaction.execute_batch(sql).map_err(translate)?;
-        transaction.pragma_update(None, "user_version", version + 1).map_err(translate)?;
+        transaction.pragma_update(None, "user_version", version as u32 + 1).map_err(translate)?;
         transaction.commit().map_err(translate)?;
     }
 }
 
-fn refuse_newer(version: usize) -> Result<(), StorageError> {
-    if version <= MIGRATIONS.len() {
-        return Ok(());
+fn version(connection: &Connection) -> Result<usize, StorageError> {
+    let version: u32 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(translate)?;
+    let (version, n_known) = (version as usize, MIGRATIONS.len());
+    if version > n_known {
+        return Err(StorageError::Unreadable(format!(
+            "it was written by a newer Lookout (schema {version}, this one knows {n_known}); \
+             start that version, or move the file away"
+        )));
     }
-    Err(StorageError::Unreadable(format!(
-        "it was written by a newer Lookout (schema {version}, this one knows {}); \
-         start that version, or move the file away",
-        MIGRATIONS.len()
-    )))
+    Ok(version)
 }
 
 /// SQLite's error as far as anybody decides by it.
@@ -200,5 +196,41 @@ pub(crate) fn translate(error: rusqlite::Error) -> StorageError {
         ) => StorageError::Unwritable(text),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StorageError::Busy(text),
         _ => StorageError::Unreadable(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn many_processes_may_open_a_new_database_at_once() {
+        for _ in 0..20 {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("guard.db");
+            let together = Barrier::new(8);
+            std::thread::scope(|scope| {
+                let open = || {
+                    together.wait();
+                    GuardDb::open(&path).map(drop)
+                };
+                let openers: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+                for opener in openers {
+                    assert_eq!(opener.join().unwrap(), Ok(()));
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused_with_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("guard.db");
+        drop(GuardDb::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = GuardDb::open(&path).unwrap_err().to_string();
+        assert!(error.contains("newer Lookout") && error.contains("start that version"), "{error}");
     }
 }

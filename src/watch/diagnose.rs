@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::faults::{CAUSES, Fault, Source, Standing};
 use super::history::Summary;
 use super::incidents::{FaultKey, FaultWrite, IncidentWrite, Occasion, OpenIncident};
-use super::judge::{cause_of, source_of};
+use super::judge::cause_of;
 use super::observed::Observed;
 use super::usual::{self, Backlog};
 use super::{Facts, IncidentKind, IncidentState, Severity, Verdict, facts};
@@ -136,8 +136,8 @@ fn symptom(verdict: Verdict) -> Option<IncidentKind> {
 }
 
 /// Whether the faults of this kind are an outage now.
-fn stands(kind: IncidentKind, fault: &Fault, boot: Duration) -> Standing {
-    fault.standing(source_of(kind, fault), boot)
+fn stands(fault: &Fault, boot: Duration) -> Standing {
+    fault.standing(fault.last.source, boot)
 }
 
 /// While a run goes on: outages that begin or end.
@@ -146,7 +146,7 @@ pub fn while_running(patient: &Patient<'_>) -> Vec<IncidentWrite> {
     let mut writes = Vec::new();
     for (kind, fault) in patient.observed.faults.iter().filter(|(kind, _)| CAUSES.contains(kind)) {
         let facts = || facts::with_fault(patient.facts.clone(), patient.observed, kind);
-        match stands(kind, fault, patient.boot) {
+        match stands(fault, patient.boot) {
             Standing::Open if !patient.is_known(kind) => {
                 writes.push(patient.fault(kind, severity(kind, patient.nth(kind)), facts()));
             }
@@ -253,8 +253,7 @@ pub fn left_over(patient: &Patient<'_>, before: &[Summary]) -> Option<IncidentWr
 fn is_over_by_a_good_end(patient: &Patient<'_>, write: &IncidentWrite) -> bool {
     CAUSES.into_iter().any(|kind| {
         let fault = patient.observed.faults.of(kind);
-        is_fault_of(write, kind)
-            && fault.is_some_and(|fault| source_of(kind, fault) == Source::Counted)
+        is_fault_of(write, kind) && fault.is_some_and(|fault| fault.last.source == Source::Counted)
     })
 }
 
@@ -289,10 +288,10 @@ fn good_run(patient: &Patient<'_>, kept: Option<IncidentKind>) -> Vec<IncidentWr
     for kind in RESOLVED_BY_A_GOOD_RUN {
         let still_there = kept == Some(kind)
             || patient.observed.faults.of(kind).is_some_and(|fault| {
-                match stands(kind, fault, patient.boot) {
+                match stands(fault, patient.boot) {
                     // Told by `while_running`.
                     Standing::Recovered => true,
-                    Standing::Open => source_of(kind, fault) == Source::Raw,
+                    Standing::Open => fault.last.source == Source::Raw,
                     Standing::Noise => false,
                 }
             });

@@ -45,6 +45,8 @@ pub struct Problem {
     pub calls: Option<u64>,
     /// One line for people.
     pub detail: String,
+    /// Who did the counting.
+    pub source: Source,
 }
 
 /// A problem entry in its time.
@@ -201,11 +203,13 @@ impl Fault {
 }
 
 /// Who did the counting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
     /// Every fault is reported: the window decides.
     Raw,
-    /// A pattern that reached its count, or a refusal that is certain: it is open at once.
+    /// A pattern that reached its count, a refusal that is certain, an endpoint that failed as a
+    /// whole (the old service spends ten minutes on a call that hangs): it is open at once.
+    #[default]
     Counted,
 }
 

@@ -355,26 +355,13 @@ fn nothing_done_reason(observed: &Observed) -> String {
 pub fn cause_of(observed: &Observed, boot: Duration) -> Option<super::IncidentKind> {
     faults::CAUSES.into_iter().find(|kind| {
         observed.faults.of(*kind).is_some_and(|fault| {
-            let source = source_of(*kind, fault);
-            match fault.standing(source, boot) {
+            match fault.standing(fault.last.source, boot) {
                 faults::Standing::Open => true,
                 faults::Standing::Noise => fault.is_most_of_the_calls(),
                 faults::Standing::Recovered => false,
             }
         })
     })
-}
-
-/// Who did the counting for this fault: problem lines of the provider that say how many calls there
-/// were are raw; everything else (a pattern that reached its count, a refused key) has been counted.
-#[must_use]
-pub fn source_of(kind: super::IncidentKind, fault: &faults::Fault) -> faults::Source {
-    let is_provider = kind == super::IncidentKind::ProviderUnavailable;
-    if is_provider && fault.last.calls.is_some() {
-        faults::Source::Raw
-    } else {
-        faults::Source::Counted
-    }
 }
 
 #[cfg(test)]

@@ -70,7 +70,8 @@ fn entry(second: u64, event: Event) -> Entry {
 
 fn started() -> Event {
     let at = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-    Event::JobStarted { job: None, box_ends_at: at, grace_ends_at: at }
+    let job = ProcessIdentity { pid: 4242, start_ticks: 1, boot_id: "this boot".to_owned() };
+    Event::JobStarted { job: Some(job), box_ends_at: at, grace_ends_at: at }
 }
 
 fn signal() -> Event {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::IncidentKind;
-use super::faults::{self, Faults};
+use super::faults::{self, Faults, Source};
 use crate::keep::evidence::{CallOutcome, Entry, Event, ProcessIdentity, StopReason};
 use crate::schedule::StallOn;
 
@@ -67,6 +67,8 @@ pub struct Observed {
     pub keeper: Option<ProcessIdentity>,
     /// Since when the job runs.
     pub started: Option<Moment>,
+    /// The job is no process but an endpoint that is called.
+    pub is_endpoint: bool,
     /// Why it could not be started at all.
     pub could_not_start: Option<String>,
     /// Last output or progress (or the start).
@@ -120,7 +122,8 @@ impl Observed {
         self.latest = Some(moment);
         match &entry.event {
             Event::KeeperStarted { keeper } => self.keeper = Some(keeper.clone()),
-            Event::JobStarted { .. } => {
+            Event::JobStarted { job, .. } => {
+                self.is_endpoint = job.is_none();
                 self.started = Some(moment);
                 self.last_activity = Some(moment);
                 self.last_progress = Some(moment);
@@ -137,7 +140,8 @@ impl Observed {
             Event::Problem { kind, provider, status, count, calls, detail } => {
                 let (provider, detail) = (provider.clone(), detail.clone());
                 let (status, count, calls) = (*status, *count, *calls);
-                let problem = faults::Problem { provider, status, count, calls, detail };
+                let source = Source::default();
+                let problem = faults::Problem { provider, status, count, calls, detail, source };
                 self.take_problem(moment, kind, problem);
             }
             Event::Recovered { kind } => {
@@ -175,9 +179,19 @@ impl Observed {
 
     fn take_problem(&mut self, moment: Moment, kind: &str, problem: faults::Problem) {
         match IncidentKind::parse(kind) {
-            Some(kind) => self.faults.problem(kind, moment, problem),
+            Some(kind) => {
+                let source = self.source_of(kind, problem.calls);
+                self.faults.problem(kind, moment, faults::Problem { source, ..problem });
+            }
             None => self.failure = Some(problem.detail),
         }
+    }
+
+    /// Problem lines of the provider that say how many calls there were report every fault;
+    /// everything else has been counted by whoever reports it.
+    fn source_of(&self, kind: IncidentKind, calls: Option<u64>) -> Source {
+        let is_raw = kind == IncidentKind::ProviderUnavailable && calls.is_some();
+        if is_raw && !self.is_endpoint { Source::Raw } else { Source::Counted }
     }
 
     fn take_note(&mut self, text: &str) {

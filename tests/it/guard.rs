@@ -199,10 +199,8 @@ impl World {
         } else {
             self.longest_step
         };
-        for schedule in &self.schedules {
-            if let Some(start) = self.db.next_start(&schedule.name).await.unwrap() {
-                wait = wait.min((start - now).to_std().unwrap_or(second));
-            }
+        if let Some(start) = self.db.next_start(now).await.unwrap() {
+            wait = wait.min((start - now).to_std().unwrap_or(second));
         }
         if !runs.is_empty()
             && let Some(change) = self.keepers.next_change()

@@ -9,10 +9,14 @@
     reason = "a test may panic: that is how it fails"
 )]
 
+mod crowds;
 mod full_disk;
 mod guarded;
 mod kills;
 mod old_interface;
+mod old_service;
 mod reload;
+mod replaced;
+mod starts;
 mod stop;
 mod world;

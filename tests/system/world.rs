@@ -2,7 +2,7 @@
 //!
 //! Invariant: dropping it leaves no process behind.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,6 +20,10 @@ pub(crate) type Inbox = Arc<Mutex<Vec<(String, Value)>>>;
 pub(crate) struct World {
     pub(crate) directory: TempDir,
     pub(crate) inbox: Inbox,
+    /// The program that is run.
+    pub(crate) binary: PathBuf,
+    /// What its environment has beside the bare necessities.
+    pub(crate) environment: Vec<(String, String)>,
     daemon: Option<Child>,
     _runtime: tokio::runtime::Runtime,
     alerts_url: String,
@@ -39,7 +43,15 @@ impl World {
         let alerts_url = format!("http://{}/alerts", listener.local_addr().unwrap());
         runtime.spawn(async move { axum::serve(listener, router).await });
         let directory = tempfile::tempdir().unwrap();
-        let world = Self { directory, inbox, daemon: None, _runtime: runtime, alerts_url };
+        let world = Self {
+            directory,
+            inbox,
+            binary: env!("CARGO_BIN_EXE_lookout").into(),
+            environment: Vec::new(),
+            daemon: None,
+            _runtime: runtime,
+            alerts_url,
+        };
         world.write(
             ".env",
             &format!("GEMINI_API_KEY=not-a-real-key\nHOOK_URL={}\n", world.alerts_url),
@@ -90,13 +102,14 @@ impl World {
 
     /// The command line in this folder, with an environment of its own.
     pub(crate) fn lookout(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lookout"));
+        let mut command = Command::new(&self.binary);
         command
             .args(arguments)
             .current_dir(self.path())
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .env("HOME", self.path())
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null());
         command
     }
@@ -144,6 +157,19 @@ impl World {
         let pid = i32::try_from(daemon.id()).ok().and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(pid.unwrap(), rustix::process::Signal::TERM).unwrap();
         daemon.wait().unwrap().code()
+    }
+
+    /// Its process id, while it runs.
+    pub(crate) fn daemon(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
+    /// The slots' rows, newest first.
+    pub(crate) fn slots(&self) -> Vec<Value> {
+        match self.json(&["history", "--json", "-n", "100000"]) {
+            Value::Array(slots) => slots,
+            other => panic!("{other}"),
+        }
     }
 
     pub(crate) fn log(&self) -> String {
@@ -216,6 +242,12 @@ impl Drop for World {
 #[expect(clippy::disallowed_methods, reason = "other processes are watched, in real time")]
 pub(crate) fn pause(duration: Duration) {
     std::thread::sleep(duration);
+}
+
+/// Whether `.ci/soak` runs the tests, with larger numbers.
+#[expect(clippy::disallowed_methods, reason = "a test's size comes from the environment")]
+pub(crate) fn is_soak() -> bool {
+    std::env::var_os("LOOKOUT_SOAK").is_some()
 }
 
 /// kill -9; a process that is gone already is fine.

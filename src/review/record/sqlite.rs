@@ -18,6 +18,7 @@ use super::{
     Claimed, Cursor, PROCESSING, Record, RecordError, RecordId, Records, Settlement, Written,
 };
 use crate::review::settings::Columns;
+use crate::storage::write_ahead;
 
 mod choosing;
 
@@ -90,7 +91,7 @@ impl SqliteRecords {
 
     fn prepare_table(&self) -> rusqlite::Result<()> {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")?;
+        write_ahead(&connection)?;
         connection.execute_batch(&self.sql.create)?;
         drop(connection);
         self.check_table()

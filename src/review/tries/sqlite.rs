@@ -24,7 +24,7 @@ use super::{Begin, Begun, Company, Fence, Orphan, Row, Spent, Tries, TryEnd, Try
 use crate::review::record::{Claimed, RecordId};
 use crate::review::settings::BudgetSettings;
 use crate::review::settle::History;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, write_ahead};
 
 /// How long we wait for another review's write; each takes milliseconds, but a hundred claims
 /// on a slow disk may queue.
@@ -114,9 +114,7 @@ impl SqliteTries {
 fn connect(file: &Path) -> Result<Connection, StorageError> {
     let mut connection = Connection::open(file).map_err(translate)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(translate)?;
-    connection
-        .execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;")
-        .map_err(translate)?;
+    write_ahead(&connection).map_err(translate)?;
     migrate(&mut connection)?;
     Ok(connection)
 }

@@ -132,11 +132,8 @@ impl Ledger for Fused {
     async fn due(&self, now: DateTime<Utc>) -> Result<Vec<PlannedSlot>, StorageError> {
         self.readable()?.due(now).await
     }
-    async fn next_start(
-        &self,
-        schedule: &ScheduleName,
-    ) -> Result<Option<DateTime<Utc>>, StorageError> {
-        self.readable()?.next_start(schedule).await
+    async fn next_start(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StorageError> {
+        self.readable()?.next_start(now).await
     }
     async fn try_claim(&self, claim: &Claim) -> Result<Claimed, StorageError> {
         self.write(self.db.try_claim(claim)).await

@@ -50,7 +50,7 @@ impl Script {
             entries.push((
                 start,
                 Event::JobStarted {
-                    job: None,
+                    job: Some(a_process()),
                     box_ends_at: ends(time_box),
                     grace_ends_at: ends(time_box + grace),
                 },
@@ -212,4 +212,9 @@ pub(crate) fn outage() -> Script {
         script.events.push((secs(600), event));
     }
     script
+}
+
+/// A job that is a process: an endpoint's faults are judged in another way.
+fn a_process() -> ProcessIdentity {
+    ProcessIdentity { pid: 4242, start_ticks: 1, boot_id: "this boot".to_owned() }
 }
