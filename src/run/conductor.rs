@@ -225,7 +225,7 @@ impl Conductor {
         for open in self.ledger.open_runs().await? {
             let has_keeper = open.run.keeper.is_some() || open.start_error.is_some();
             if !has_keeper && open.progress == RunProgress::Undecided && now <= open.start_by {
-                self.start(RunLease::resume(open), now).await?;
+                self.start(RunLease::resume(open)).await?;
             }
         }
         Ok(())
@@ -378,17 +378,18 @@ impl Conductor {
     ) -> Result<u32, StorageError> {
         let run = RunId::generate();
         match claim(&*self.ledger, slot, schedule, run, now).await? {
-            Some(lease) => self.start(lease, now).await.map(|()| 1),
+            Some(lease) => self.start(lease).await.map(|()| 1),
             None => Ok(0),
         }
     }
 
-    async fn start(&self, lease: RunLease, now: DateTime<Utc>) -> Result<(), StorageError> {
+    async fn start(&self, lease: RunLease) -> Result<(), StorageError> {
         let run = lease.run();
         match self.keepers.start(&lease).await {
             Ok(keeper) => {
                 tracing::info!(run = %run.id, schedule = %run.slot.schedule, pid = keeper.pid, "started");
-                self.ledger.keeper_started(&lease, &keeper, now).await
+                // Not the step's time: writing the claim and starting a process take their own.
+                self.ledger.keeper_started(&lease, &keeper, self.clock.now()).await
             }
             Err(error) => {
                 tracing::error!(run = %run.id, schedule = %run.slot.schedule, %error, "not started");
