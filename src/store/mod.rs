@@ -168,6 +168,7 @@ fn migrate(connection: &mut Connection) -> Result<(), StorageError> {
         transaction.pragma_update(None, "user_version", version as u32 + 1).map_err(translate)?;
         transaction.commit().map_err(translate)?;
     }
+    Ok(())
 }
 
 fn version(connection: &Connection) -> Result<usize, StorageError> {

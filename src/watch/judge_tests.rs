@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta};
 
 use super::*;
-use crate::keep::evidence::{Entry, Event, Stream};
+use crate::keep::evidence::{Entry, Event, ProcessIdentity, Stream};
 use crate::schedule::{
     Cadence, CatchUp, CommandJob, HttpJob, OnStall, Overlap, ScheduleName, StallOn,
 };

@@ -30,7 +30,7 @@ fn a_run_outlives_its_daemon(goes: Goes) {
     });
     match goes {
         Goes::Killed => world.kill_daemon(),
-        Goes::Asked => world.terminate_daemon(),
+        Goes::Asked => assert_eq!(world.terminate_daemon(), Some(0)),
     }
     // The keeper's own program file is gone, too, as after a package upgrade.
     std::fs::remove_file(&old).unwrap();

@@ -107,7 +107,8 @@ async fn a_dead_key_ends_a_comparison_at_once_and_says_how_far_it_came() {
     let (code, _, err) = say(folder, &["review", "--compare", "100"]).await;
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("stopped after 0 of") && err.contains("make a new one"), "{err}");
-    assert!(stand_in.stats().calls <= 4, "{:?}", stand_in.stats());
+    // Those that were under way together.
+    assert!(stand_in.stats().calls <= 8, "{:?}", stand_in.stats());
 }
 
 const NOW: i64 = 1_800_000_000;
