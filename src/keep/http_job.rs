@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 
@@ -169,6 +170,10 @@ pub(super) async fn run(prepared: &Prepared, witness: &Arc<Witness>, control: &m
         if !wait(pause, witness, control).await {
             break;
         }
+    }
+    // The box may have ended after the last look at it: what is due by now is noted, not awaited.
+    if let Some(due) = control.next_due().now_or_never() {
+        tell(due, witness);
     }
     witness.record(Event::Exited { code: Some(rounds.exit_code(witness)), signal: None });
 }
