@@ -226,7 +226,7 @@ impl Story<'_> {
 
     async fn show_results(&self) -> anyhow::Result<()> {
         for row in reviewed(&self.scratch.root).await? {
-            say(&format!("    {:<18} {:<12} {}", row.name, row.status, cut(&row.details, 70)));
+            say(&format!("    {:<18} {:<16} {}", row.name, row.status, cut(&row.details, 66)));
         }
         Ok(())
     }
