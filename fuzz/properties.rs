@@ -1,7 +1,7 @@
 //! What must hold for any bytes at all: for the fuzzers, and for the replay of their corpus.
 //!
-//! `cargo +nightly fuzz run reply` and `… picture`; `tests/it/fuzz_corpus.rs` replays what they
-//! found interesting in every test run.
+//! `bash fuzz/run` runs them; `tests/it/fuzz_corpus.rs` replays what they found interesting in every
+//! test run.
 
 use lookout::review::picture::{cost, probe};
 use lookout::review::reviewer::gemini::answer::{Reading, read};
