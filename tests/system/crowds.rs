@@ -79,9 +79,7 @@ fn thousands_of_idle_schedules_cost_next_to_nothing() {
     let begun = SystemClock.boot();
     world.start_daemon();
     world.wait_for("the plan of every schedule", Duration::from_secs(300), |world| {
-        let plan = rusqlite::Connection::open(world.path().join("state/guard.db")).ok()?;
-        let sql = "SELECT count(*) FROM plans";
-        plan.query_row(sql, [], |row| row.get::<_, i64>(0)).ok().filter(|found| *found == n)
+        (world.n_plans() == n).then_some(())
     });
     let loaded = SystemClock.boot().saturating_sub(begun);
     let pid = world.daemon().unwrap();

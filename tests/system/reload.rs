@@ -20,6 +20,8 @@ fn a_schedule_that_is_removed_while_it_runs_is_judged_and_a_broken_one_is_told_o
     world.write("schedules/long.toml", &waits_for("go-on"));
     world.write("schedules/other.toml", &waits_for("never"));
     world.start_daemon();
+    // Else `lookout run` finds no daemon and is one itself.
+    world.wait_for("the plan", LIMIT, |world| (world.n_plans() > 0).then_some(()));
     let mut asking = world.lookout(&["run", "long"]).spawn().unwrap();
     world.wait_for("the job", LIMIT, |world| world.path().join("begun").exists().then_some(()));
 

@@ -16,6 +16,8 @@ fn sigterm_ends_the_daemon_at_once_and_leaves_the_run_to_the_next() {
          argv = [\"sh\", \"-c\", \"touch begun; while ! test -e go; do sleep 0.1; done; echo done\"]\n",
     );
     world.start_daemon();
+    // Else `lookout run` finds no daemon and is one itself.
+    world.wait_for("the plan", LIMIT, |world| (world.n_plans() == 1).then_some(()));
     let mut asking = world.lookout(&["run", "long"]).spawn().unwrap();
     world.wait_for("the job", LIMIT, |w| w.path().join("begun").exists().then_some(()));
     let keepers = world.processes("keeper");

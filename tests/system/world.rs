@@ -164,6 +164,14 @@ impl World {
         self.daemon.as_ref().map(Child::id)
     }
 
+    /// How many schedules a daemon has planned; 0 while there is none.
+    pub(crate) fn n_plans(&self) -> i64 {
+        let path = self.path().join("state/guard.db");
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let Ok(ledger) = rusqlite::Connection::open_with_flags(path, flags) else { return 0 };
+        ledger.query_row("SELECT count(*) FROM plans", [], |row| row.get(0)).unwrap_or(0)
+    }
+
     /// The slots' rows, newest first.
     pub(crate) fn slots(&self) -> Vec<Value> {
         self.json(&["history", "--json", "-n", "100000"]).as_array().unwrap().clone()
