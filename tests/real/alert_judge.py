@@ -8,7 +8,7 @@ import sys
 from html.parser import HTMLParser
 
 work = pathlib.Path(sys.argv[1])
-KINDS = 14
+KINDS = 17
 
 
 class Words(HTMLParser):
