@@ -162,7 +162,7 @@ pub async fn audit(
             continue;
         };
         *verdicts.entry(verdict.as_str()).or_insert(0) += 1;
-        if !is_bad(verdict) {
+        if !verdict.is_bad() {
             continue;
         }
         let incident = incident_of(slot, &incidents);
@@ -187,20 +187,6 @@ pub async fn audit(
 
 fn missing(slot: &SlotRow, what: String) -> Missing {
     Missing { schedule: slot.schedule.clone(), due_at: slot.due_at, what }
-}
-
-/// Whether somebody must be told. A skipped slot is visible with its reason.
-fn is_bad(verdict: Verdict) -> bool {
-    match verdict {
-        Verdict::Completed | Verdict::Skipped => false,
-        Verdict::NoSignal
-        | Verdict::Failed
-        | Verdict::TimedOut
-        | Verdict::Stalled
-        | Verdict::Interrupted
-        | Verdict::Missed
-        | Verdict::Unobserved => true,
-    }
 }
 
 /// Slots that should have a row: each schedule, as long as it was in effect, as it was then.

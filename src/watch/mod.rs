@@ -49,6 +49,21 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether somebody must be told. A skipped slot is visible with its reason.
+    #[must_use]
+    pub fn is_bad(self) -> bool {
+        match self {
+            Self::Completed | Self::Skipped => false,
+            Self::NoSignal
+            | Self::Failed
+            | Self::TimedOut
+            | Self::Stalled
+            | Self::Interrupted
+            | Self::Missed
+            | Self::Unobserved => true,
+        }
+    }
+
     /// As stored and printed.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -58,7 +58,7 @@ pub(super) fn strip(out: &mut String, schedule: &str, slots: &[SlotRow], zone: c
         out.push_str("<p class=\"quiet\">No run yet.</p>");
         return;
     }
-    let n_bad = slots.iter().filter(|slot| slot.verdict.is_some_and(is_bad)).count();
+    let n_bad = slots.iter().filter(|slot| slot.verdict.is_some_and(Verdict::is_bad)).count();
     // Writing to a String can't fail.
     let _ = write!(
         out,
@@ -80,18 +80,4 @@ pub(super) fn strip(out: &mut String, schedule: &str, slots: &[SlotRow], zone: c
         );
     }
     out.push_str("</ol>");
-}
-
-/// Whether somebody should know.
-pub(super) fn is_bad(verdict: Verdict) -> bool {
-    match verdict {
-        Verdict::Completed | Verdict::Skipped => false,
-        Verdict::NoSignal
-        | Verdict::Failed
-        | Verdict::TimedOut
-        | Verdict::Stalled
-        | Verdict::Interrupted
-        | Verdict::Missed
-        | Verdict::Unobserved => true,
-    }
 }
