@@ -232,8 +232,8 @@ fn provider_unavailable() {
     WARNING prod: Gemini answers 503 again and again (incident 142)
 
     214 of 230 calls failed since 05:04:11 UTC. The fault is on its side, not with
-    your key or your images. 640 images were given back and will be taken again;
-    none is marked as an error.
+    your key or your images. 640 images were given back without having lost a try,
+    and will be taken again.
 
     Do now
       1. Nothing, if it passes. To look for yourself:
@@ -608,8 +608,8 @@ fn what_could_not_be_reached_is_never_called_a_503() {
     WARNING prod: Gemini could not be reached (incident 142)
 
     214 of 230 calls failed since 05:04:11 UTC. No connection, or no answer:
-    Gemini or the network in between is down. 640 images were given back and will
-    be taken again; none is marked as an error.
+    Gemini or the network in between is down. 640 images were given back without
+    having lost a try, and will be taken again.
 
     Do now
       1. Nothing, if it passes. To look for yourself:
@@ -775,7 +775,7 @@ fn slack_gets_a_header_a_coloured_body_and_literal_quotes() {
           "blocks": [
             {
               "text": {
-                "text": "214 of 230 calls failed since 05:04:11 UTC. The fault is on its side, not with your key or your images. 640 images were given back and will be taken again; none is marked as an error.",
+                "text": "214 of 230 calls failed since 05:04:11 UTC. The fault is on its side, not with your key or your images. 640 images were given back without having lost a try, and will be taken again.",
                 "type": "mrkdwn",
                 "verbatim": true
               },

@@ -275,7 +275,7 @@ fn unavailable(view: &View<'_>, default: &str) -> Told {
     };
     if let Some(returned) = view.facts.counts.get("returned").filter(|n| **n > 0) {
         lead.push(format!(
-            "{} given back and will be taken again; none is marked as an error.",
+            "{} given back without having lost a try, and will be taken again.",
             words::counted(*returned, "image was", "images were")
         ));
     }
