@@ -36,6 +36,7 @@ use crate::pulse::{Beat, Pulse};
 use crate::run::conductor::Conductor;
 use crate::run::keeper::order::Settings;
 use crate::run::keeper::process::KeeperProcesses;
+use crate::run::kept::Sweeper;
 use crate::schedule::Schedule;
 use crate::schedule::ticker::Bell;
 use crate::store::GuardDb;
@@ -149,6 +150,10 @@ impl App {
         let guard =
             guard::start(watchdog, self.messengers, self.dispatcher, alerting, stop.clone())?;
         let mut guard = tokio::task::spawn_blocking(move || guard.join());
+        let kept = self.config.service.kept;
+        let sweeper =
+            Sweeper::new(self.config.service.state_dir.clone(), Arc::new(self.db.clone()), kept);
+        tokio::spawn(sweeper.run(stop.clone()));
         let conductor = self.conductor.following(followed.schedules);
         let ended = tokio::select! {
             () = conductor.run(bell, stop.clone()) => {

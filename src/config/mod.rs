@@ -32,6 +32,7 @@ pub use load::{load, load_at, variables};
 
 use crate::alert::channel::ChannelSettings;
 use crate::review::settings::ReviewSettings;
+use crate::run::kept::KeptLimits;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
 
@@ -89,4 +90,6 @@ pub struct ServiceSettings {
     pub state_dir: PathBuf,
     /// Runs at once over all schedules.
     pub max_running: u32,
+    /// How much of what runs have written stays.
+    pub kept: KeptLimits,
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::ServiceSettings;
 use super::section::Section;
+use crate::run::kept::KeptLimits;
 use crate::secret::Secret;
 
 /// Where pages and API listen unless told otherwise.
@@ -14,6 +15,13 @@ const BIND: ([u8; 4], u16) = ([127, 0, 0, 1], 8720);
 /// Runs at once: reviews hold up to 256 MiB of pictures each, so more than a few would not fit a
 /// small machine.
 const MAX_RUNNING: u32 = 10;
+
+/// What stays of a schedule's runs: one that fills its log (1.25 MB) every hour keeps two days, an
+/// ordinary one more than a year.
+const LOGS_PER_SCHEDULE: u64 = 64 * 1024 * 1024;
+
+/// The same for all of them: less than a small machine's disk has left.
+const LOGS_IN_ALL: u64 = 1024 * 1024 * 1024;
 
 /// Shorter tokens can be guessed within a day at the rates a small server answers.
 const SHORTEST_TOKEN: usize = 16;
@@ -40,8 +48,12 @@ pub(super) fn read(section: Section<'_>) -> ServiceSettings {
     }
     let state_dir = section.path("state_dir").unwrap_or_else(|| section.reader.root.join("state"));
     let max_running = section.integer("max_running", 1..=10_000).unwrap_or(MAX_RUNNING);
+    let kept = KeptLimits {
+        per_schedule: section.size("logs_per_schedule").unwrap_or(LOGS_PER_SCHEDULE),
+        in_all: section.size("logs_in_all").unwrap_or(LOGS_IN_ALL),
+    };
     section.finish();
-    ServiceSettings { instance, bind, token, state_dir, max_running }
+    ServiceSettings { instance, bind, token, state_dir, max_running, kept }
 }
 
 fn bind(section: &Section<'_>) -> SocketAddr {

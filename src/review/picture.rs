@@ -1,8 +1,8 @@
 //! Pictures: a file of any kind in, an upright JPEG of bounded size out, or why not.
 //!
 //! `header.rs` looks before anything is decoded, `jpeg.rs` and `other.rs` decode, `pixels.rs`
-//! shrinks, turns and encodes, `admission.rs` keeps the memory bounded. Fetching is the source's
-//! business, sending the reviewer's.
+//! shrinks, turns and encodes in the buffers of `workbench.rs`, `admission.rs` keeps the memory
+//! bounded. Fetching is the source's business, sending the reviewer's.
 //! Invariant: half a picture is never prepared; what can't be read whole is an error that says
 //! why, and nothing is allocated for a picture beyond the limits.
 
@@ -12,6 +12,7 @@ mod heif;
 mod jpeg;
 mod other;
 mod pixels;
+mod workbench;
 
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +22,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::review::picture::header::{Format, Header};
+pub use crate::review::picture::workbench::Workbench;
 use crate::review::reviewer::Prepared;
 use crate::review::settings::PictureSettings;
 
@@ -102,9 +104,13 @@ pub enum PictureError {
 ///
 /// # Errors
 /// See [`PictureError`]; each is the picture's own fault.
-pub fn prepare(bytes: &Bytes, settings: &PictureSettings) -> Result<Prepared, PictureError> {
+pub fn prepare(
+    bytes: &Bytes,
+    settings: &PictureSettings,
+    bench: &mut Workbench,
+) -> Result<Prepared, PictureError> {
     let header = probe(bytes, settings)?;
-    prepare_probed(bytes, &header, settings)
+    prepare_probed(bytes, &header, settings, bench)
 }
 
 /// Looks at the header and refuses what is beyond the limits, before anything is allocated.
@@ -128,7 +134,7 @@ pub fn cost(header: &Header, settings: &PictureSettings) -> u64 {
     let pixels = u64::from(header.width) * u64::from(header.height);
     let edge = u64::from(settings.longest_edge);
     // The shrunk picture, turned (so twice), and its encoded form.
-    let shrunk = (edge * edge).min(pixels) * 3 * 3;
+    let shrunk = (edge * edge).min(pixels) * (4 + 4 + 1);
     header.file_bytes + header.decode_bytes + shrunk
 }
 
@@ -136,14 +142,21 @@ fn prepare_probed(
     bytes: &Bytes,
     header: &Header,
     settings: &PictureSettings,
+    bench: &mut Workbench,
 ) -> Result<Prepared, PictureError> {
-    guarded(header.format, || prepare_unguarded(bytes, header, settings))
+    let outcome = guarded(header.format, || prepare_unguarded(bytes, header, settings, bench));
+    if matches!(outcome, Err(PictureError::Crashed { .. })) {
+        *bench = Workbench::default();
+    }
+    bench.tidied();
+    outcome
 }
 
 fn prepare_unguarded(
     bytes: &Bytes,
     header: &Header,
     settings: &PictureSettings,
+    bench: &mut Workbench,
 ) -> Result<Prepared, PictureError> {
     let sha256 = hex(&Sha256::digest(bytes));
     if header.format == Format::Heic {
@@ -162,12 +175,13 @@ fn prepare_unguarded(
         });
     }
     let decoded = match &header.jpeg {
-        Some(jpeg_header) => jpeg::decode(bytes, header, jpeg_header)?,
+        Some(jpeg_header) => jpeg::decode(bytes, header, jpeg_header, bench)?,
         None => other::decode(bytes, header)?,
     };
     if let Some(jpeg_header) = &header.jpeg
         && jpeg_header.may_be_sent_as_it_is(header, settings.longest_edge)
     {
+        bench.decoded = decoded.data;
         return Ok(Prepared {
             mime_type: "image/jpeg",
             bytes: jpeg::without_metadata(bytes, jpeg_header),
@@ -177,11 +191,12 @@ fn prepare_unguarded(
         });
     }
     let upright = decoded
-        .shrunk(settings.longest_edge, header.format)?
+        .shrunk(settings.longest_edge, header.format, bench)?
         .flattened()
         .turned(header.orientation);
     let (width, height) = (upright.width, upright.height);
     let encoded = upright.encoded(settings.quality, header.format)?;
+    bench.shrunk = upright.data;
     Ok(Prepared { mime_type: "image/jpeg", bytes: encoded.into(), width, height, sha256 })
 }
 
@@ -211,7 +226,7 @@ fn guarded<T>(
     format: Format,
     work: impl FnOnce() -> Result<T, PictureError>,
 ) -> Result<T, PictureError> {
-    // Nothing that `work` touches is used again after a panic.
+    // Nothing that `work` has touched is used again after a panic.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(PictureError::Crashed { format }))
 }
 

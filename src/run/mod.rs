@@ -8,6 +8,7 @@ pub mod absence;
 pub mod conductor;
 pub mod decide;
 pub mod keeper;
+pub mod kept;
 pub mod ledger;
 pub mod planning;
 

@@ -12,6 +12,7 @@ use lookout::alert::channel::ChannelKind;
 use lookout::config::problem::Problems;
 use lookout::config::{Config, Location, load_at};
 use lookout::review::settings::{ImageSettings, OnBlocked, RecordKind};
+use lookout::run::kept::KeptLimits;
 use lookout::schedule::{Cadence, CatchUp, Find, Job, OnStall, Overlap, StallOn};
 use lookout::watch::Severity;
 
@@ -136,6 +137,8 @@ bind = "0.0.0.0:8080"
 token = "${DASHBOARD_TOKEN}"
 state_dir = "/var/lib/lookout"
 max_running = 50
+logs_per_schedule = "8MiB"
+logs_in_all = "2GiB"
 
 [records]
 kind = "supabase"
@@ -290,6 +293,8 @@ fn a_full_configuration_is_read_to_its_last_key() {
     let (_files, config) = full();
     assert_eq!(config.service.instance, "staging");
     assert_eq!(config.service.bind.port(), 8080);
+    let kept = KeptLimits { per_schedule: 8 << 20, in_all: 2 << 30 };
+    assert_eq!(config.service.kept, kept);
     assert_eq!(config.service.token.as_ref().unwrap().expose(), "fake-dashboard-token");
     assert_eq!(config.review.state_dir, Path::new("/var/lib/lookout"));
     let RecordKind::Supabase { key, .. } = &config.review.records.kind else { panic!() };

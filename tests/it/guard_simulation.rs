@@ -27,10 +27,10 @@ use crate::guard::{Alive, World, epoch, hourly};
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Weeks of random faults in a test run that nobody asked to be longer.
-const BAD_WEEKS: u64 = 12;
+const BAD_WEEKS: u64 = 50;
 
 /// The same for ordinary weeks.
-const ORDINARY_WEEKS: u64 = 12;
+const ORDINARY_WEEKS: u64 = 24;
 
 #[expect(clippy::disallowed_methods, reason = "the number of seeds is the caller's choice")]
 fn n_seeds(default: u64) -> u64 {

@@ -32,6 +32,7 @@ mod keep_http;
 mod keep_output;
 mod keeper_processes;
 mod keeping;
+mod kept;
 mod looking_ahead;
 mod looking_back;
 mod past;

@@ -13,14 +13,15 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::review::picture::header::Format;
-use crate::review::picture::{PictureError, cost, prepare_probed, probe};
+use crate::review::picture::{PictureError, Workbench, cost, prepare_probed, probe};
 use crate::review::reviewer::Prepared;
 use crate::review::settings::PictureSettings;
 
 /// Memory is counted in these; small enough for thumbnails, and 2^32 of them are 256 TiB.
 const UNIT: u64 = 64 * 1024;
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Done on the workbench of whoever takes it.
+type Job = Box<dyn FnOnce(&mut Workbench) + Send>;
 
 /// Prepares pictures from async code, within the memory budget.
 #[derive(Clone, Debug)]
@@ -70,16 +71,16 @@ impl Preparation {
         let settings = Arc::clone(&self.settings);
         let format = header.format;
         let (done, outcome) = oneshot::channel();
-        let job: Job = Box::new(move || {
+        let job: Job = Box::new(move |bench| {
             // Held to the end of the work, also when nobody waits for it any more.
             let _held = room;
             if !done.is_closed() {
                 // Nobody waits any more: then nobody misses it.
-                let _ = done.send(prepare_probed(&bytes, &header, &settings));
+                let _ = done.send(prepare_probed(&bytes, &header, &settings, bench));
             }
         });
         if let Err(unsent) = self.jobs.send(job) {
-            tokio::task::spawn_blocking(unsent.0);
+            tokio::task::spawn_blocking(move || (unsent.0)(&mut Workbench::default()));
         }
         outcome.await.unwrap_or(Err(PictureError::Crashed { format }))
     }
@@ -91,11 +92,12 @@ impl Preparation {
 }
 
 fn work(queue: &Mutex<Receiver<Job>>) {
+    let mut bench = Workbench::default();
     loop {
         // One worker waits in `recv`, the others for the lock: either way for a job.
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match next {
-            Ok(job) => job(),
+            Ok(job) => job(&mut bench),
             Err(_) => return,
         }
     }

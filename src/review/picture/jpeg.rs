@@ -16,6 +16,7 @@ use zune_jpeg::zune_core::options::DecoderOptions;
 use crate::review::picture::PictureError;
 use crate::review::picture::header::{Format, Header, Orientation, u16_be, u32_be};
 use crate::review::picture::pixels::{Layout, Pixels};
+use crate::review::picture::workbench::{Workbench, zeroed};
 
 /// Real progressive files have about ten; a file with a thousand costs a minute of processor.
 const MAX_SCANS: u32 = 100;
@@ -64,12 +65,21 @@ impl JpegHeader {
     /// Decoded pixels, and the coefficients where the decoder holds them all.
     pub(super) fn decode_bytes(&self) -> u64 {
         let pixels = u64::from(self.width) * u64::from(self.height);
-        let channels = if self.components == 1 { 1 } else { 3 };
         // A single scan is copied, to be padded.
         let copy = self.first_scan_end as u64;
         let holds_all =
             self.coding == Coding::Progressive || self.scans > 1 || self.components == 4;
-        pixels * channels + if holds_all { self.samples * 2 } else { copy }
+        pixels * self.decodes_to().1.channels() as u64
+            + if holds_all { self.samples * 2 } else { copy }
+    }
+
+    fn decodes_to(&self) -> (ColorSpace, Layout) {
+        match self.components {
+            1 => (ColorSpace::Luma, Layout::Luma),
+            3 => (ColorSpace::RGBA, Layout::Rgbx),
+            // CMYK comes out wrong in four bytes (zune-jpeg 0.5.15).
+            _ => (ColorSpace::RGB, Layout::Rgb),
+        }
     }
 
     /// Whether decoding it would only be repeated by encoding it again.
@@ -301,11 +311,9 @@ pub(super) fn decode(
     bytes: &[u8],
     header: &Header,
     jpeg: &JpegHeader,
+    bench: &mut Workbench,
 ) -> Result<Pixels, PictureError> {
-    let (out, layout) = match jpeg.components {
-        1 => (ColorSpace::Luma, Layout::Luma),
-        _ => (ColorSpace::RGB, Layout::Rgb),
-    };
+    let (out, layout) = jpeg.decodes_to();
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(usize::from(jpeg.width))
@@ -324,11 +332,13 @@ pub(super) fn decode(
         &bytes[..jpeg.end]
     };
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(source), options);
-    let mut data = decoder.decode().map_err(from_zune)?;
+    decoder.decode_headers().map_err(from_zune)?;
     let expected = header.width as usize * header.height as usize * layout.channels();
-    if data.len() != expected {
+    if decoder.output_buffer_size() != Some(expected) {
         return Err(damaged("its pixels are not what its header says"));
     }
+    let mut data = zeroed(&mut bench.decoded, expected);
+    decoder.decode_into(&mut data).map_err(from_zune)?;
     if jpeg.components == 4 && jpeg.adobe == Adobe::Unmarked {
         // zune multiplies as if inverted; without Adobe's marker the picture comes out negative.
         data.iter_mut().for_each(|value| *value = 255 - *value);

@@ -4,17 +4,24 @@
 //! Invariant: every buffer holds exactly `width * height * channels` bytes.
 
 use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use crate::review::picture::PictureError;
 use crate::review::picture::header::{Format, Orientation};
+use crate::review::picture::workbench::{Workbench, zeroed};
+
+/// What Pillow calls BICUBIC, and shrinks with unless told otherwise. Lanczos looks at three pixels
+/// to each side instead of two, takes half as long again, and adds less than JPEG takes away.
+const SHRINKING: FilterType = FilterType::CatmullRom;
 
 /// Channels of a pixel, 8 bits each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
     Luma,
     Rgb,
+    /// The fourth is nothing: four bytes are moved, shrunk and read faster than three.
+    Rgbx,
     Rgba,
 }
 
@@ -23,7 +30,7 @@ impl Layout {
         match self {
             Self::Luma => 1,
             Self::Rgb => 3,
-            Self::Rgba => 4,
+            Self::Rgbx | Self::Rgba => 4,
         }
     }
 }
@@ -40,7 +47,12 @@ pub(super) struct Pixels {
 
 impl Pixels {
     /// At most `longest_edge` pixels an edge; smaller pictures stay as they are.
-    pub(super) fn shrunk(self, longest_edge: u32, format: Format) -> Result<Self, PictureError> {
+    pub(super) fn shrunk(
+        self,
+        longest_edge: u32,
+        format: Format,
+        bench: &mut Workbench,
+    ) -> Result<Self, PictureError> {
         let longest = self.width.max(self.height);
         if longest <= longest_edge {
             return Ok(self);
@@ -54,6 +66,7 @@ impl Pixels {
         let (pixel_type, has_alpha) = match self.layout {
             Layout::Luma => (PixelType::U8, false),
             Layout::Rgb => (PixelType::U8x3, false),
+            Layout::Rgbx => (PixelType::U8x4, false),
             Layout::Rgba => (PixelType::U8x4, true),
         };
         let failed = |error: &dyn std::fmt::Display| PictureError::Damaged {
@@ -62,14 +75,18 @@ impl Pixels {
         };
         let source = ImageRef::new(self.width, self.height, &self.data, pixel_type)
             .map_err(|error| failed(&error))?;
-        let mut target = Image::new(width, height, pixel_type);
-        let options = ResizeOptions::new()
-            .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
-            .use_alpha(has_alpha);
-        Resizer::new()
+        let n_bytes = width as usize * height as usize * self.layout.channels();
+        let mut data = zeroed(&mut bench.shrunk, n_bytes);
+        let mut target = Image::from_slice_u8(width, height, &mut data, pixel_type)
+            .map_err(|error| failed(&error))?;
+        let options =
+            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(SHRINKING)).use_alpha(has_alpha);
+        bench
+            .resizer
             .resize(&source, &mut target, Some(&options))
             .map_err(|error| failed(&error))?;
-        Ok(Self { width, height, data: target.into_vec(), ..self })
+        bench.decoded = self.data;
+        Ok(Self { width, height, data, layout: self.layout, profile: self.profile })
     }
 
     /// On white, as a page would show it.
@@ -123,7 +140,7 @@ impl Pixels {
     }
 
     /// As JPEG, 4:2:0.
-    pub(super) fn encoded(self, quality: u8, format: Format) -> Result<Vec<u8>, PictureError> {
+    pub(super) fn encoded(&self, quality: u8, format: Format) -> Result<Vec<u8>, PictureError> {
         let failed = |detail: String| PictureError::Damaged { format, detail };
         let edge = |pixels: u32| {
             u16::try_from(pixels)
@@ -133,7 +150,8 @@ impl Pixels {
         let color = match self.layout {
             Layout::Luma => ColorType::Luma,
             Layout::Rgb => ColorType::Rgb,
-            Layout::Rgba => ColorType::Rgba,
+            // The encoder reads three of the four.
+            Layout::Rgbx | Layout::Rgba => ColorType::Rgba,
         };
         // About two bits a pixel at quality 85.
         let mut out = Vec::with_capacity(self.data.len() / 8);
@@ -203,7 +221,7 @@ mod tests {
             data: vec![9; 5000],
             profile: None,
         };
-        let shrunk = strip.shrunk(1000, Format::Png).unwrap();
+        let shrunk = strip.shrunk(1000, Format::Png, &mut Workbench::default()).unwrap();
         assert_eq!((shrunk.width, shrunk.height, shrunk.data.len()), (1000, 1, 1000));
     }
 }
