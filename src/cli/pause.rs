@@ -1,14 +1,17 @@
 //! `lookout pause` and `lookout resume`: slots of a schedule are skipped, visibly and with a reason.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::screen::{self, JsonFlag};
 use super::when::When;
 use super::{ask, reading};
+use crate::app::reading::Reading;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::run::ledger::Request;
 use crate::schedule::ScheduleName;
+use crate::storage::StorageError;
 
 /// Arguments of `pause`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +43,7 @@ pub struct ResumeArgs {
 #[must_use]
 pub fn pause(file: Option<PathBuf>, args: &PauseArgs) -> u8 {
     reading::with(file, async |config, reading| {
-        if let Some(code) = unknown(&config, &args.schedule) {
+        if let Some(code) = unknown(&config, &reading, &args.schedule).await? {
             return Ok(code);
         }
         let now = SystemClock.now();
@@ -67,7 +70,7 @@ pub fn pause(file: Option<PathBuf>, args: &PauseArgs) -> u8 {
 #[must_use]
 pub fn resume(file: Option<PathBuf>, args: &ResumeArgs) -> u8 {
     reading::with(file, async |config, reading| {
-        if let Some(code) = unknown(&config, &args.schedule) {
+        if let Some(code) = unknown(&config, &reading, &args.schedule).await? {
             return Ok(code);
         }
         let request = Request::Resume { schedule: ScheduleName::new(args.schedule.clone()) };
@@ -76,11 +79,20 @@ pub fn resume(file: Option<PathBuf>, args: &ResumeArgs) -> u8 {
     })
 }
 
-/// The exit code for a schedule that is not there.
-fn unknown(config: &Config, name: &str) -> Option<u8> {
-    let names: Vec<&str> = config.schedules.iter().map(|s| s.name.as_str()).collect();
-    (!names.contains(&name)).then(|| {
-        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+/// The exit code for a schedule that is not there. One whose file is broken goes on as it was, and
+/// can be paused as well.
+async fn unknown(
+    config: &Config,
+    reading: &Reading,
+    name: &str,
+) -> Result<Option<u8>, StorageError> {
+    let plans = reading.ledger.plans().await?;
+    let planned = plans.iter().map(|plan| plan.schedule.name.as_str());
+    let names: BTreeSet<&str> =
+        config.schedules.iter().map(|schedule| schedule.name.as_str()).chain(planned).collect();
+    Ok((!names.contains(name)).then(|| {
+        let known = Vec::from_iter(names).join(", ");
+        let known = if known.is_empty() { "none".to_owned() } else { known };
         screen::refuse(&format!("There is no schedule `{name}`. Switched on: {known}."))
-    })
+    }))
 }

@@ -13,7 +13,7 @@ pub(super) fn with<F>(file: Option<PathBuf>, command: F) -> u8
 where
     F: AsyncFnOnce(Config, Reading) -> anyhow::Result<u8>,
 {
-    let config = match start::configuration(file) {
+    let config = match start::configuration_to_look(file) {
         Ok(config) => config,
         Err(error) => return start::refused(&error),
     };

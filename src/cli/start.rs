@@ -2,7 +2,7 @@
 //!
 //! Invariant: the process's environment and working directory are read here and nowhere else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::config::problem::Problems;
@@ -43,6 +43,21 @@ pub enum StartError {
 /// All its problems.
 pub fn configuration(config: Option<PathBuf>) -> Result<Config, StartError> {
     Ok(config::load(&location(config)?, &process_environment())?)
+}
+
+/// The configuration as it is now for a command that only looks; says what of it is broken.
+///
+/// # Errors
+/// All its problems, if they hide where the state is.
+#[expect(clippy::print_stderr, reason = "the command line speaks to a person")]
+pub fn configuration_to_look(config: Option<PathBuf>) -> Result<Config, StartError> {
+    let (config, problems) = config::look(&location(config)?, &process_environment())?;
+    let files: BTreeSet<&str> =
+        problems.0.iter().map(|problem| problem.place.file.as_str()).collect();
+    for file in files {
+        eprintln!("lookout: {file} is broken and left out here; `lookout check` says where");
+    }
+    Ok(config)
 }
 
 /// Tells why there is no configuration; the exit code that says so.

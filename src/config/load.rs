@@ -56,30 +56,52 @@ pub fn load_at(
     process: &BTreeMap<String, String>,
     now: DateTime<Utc>,
 ) -> Result<Config, Problems> {
-    let Read { main, batch, channels, schedules, variables, problems, root, file } =
-        read(location, process, now)?;
-    let switched_off = schedules.off.iter().cloned().chain(channels.off_files()).collect();
-    match main {
-        Some(main) if problems.is_empty() => Ok(Config {
-            review: ReviewSettings {
-                state_dir: main.service.state_dir.clone(),
-                records: main.records,
-                images: main.images,
-                reviewer: main.reviewer,
-                picture: main.picture,
-                budget: main.budget,
-                batch,
-            },
-            service: main.service,
-            schedules: schedules.on,
-            channels: channels.on,
-            switched_off,
-            environment: Environment(variables.into_map()),
-            root,
-            file,
-        }),
-        _ => Err(Problems(problems)),
+    match whole(read(location, process, now)?) {
+        (Some(config), problems) if problems.0.is_empty() => Ok(config),
+        (_, problems) => Err(problems),
     }
+}
+
+/// As [`load`], for commands that look at what a daemon does or ask it for something: all they need
+/// is where its state is. What is broken elsewhere is left out, and returned.
+///
+/// # Errors
+/// All problems of all files, if `lookout.toml` can't be read or `[service]` is broken.
+pub fn look(
+    location: &Location,
+    process: &BTreeMap<String, String>,
+) -> Result<(Config, Problems), Problems> {
+    let (config, problems) = whole(read(location, process, SystemClock.now())?);
+    let is_lost = problems.0.iter().any(|problem| problem.key.starts_with("service"));
+    match config {
+        Some(config) if !is_lost => Ok((config, problems)),
+        _ => Err(problems),
+    }
+}
+
+/// What is right as one; `None`: `lookout.toml` could not be read at all.
+fn whole(read: Read) -> (Option<Config>, Problems) {
+    let Read { main, batch, channels, schedules, variables, problems, root, file } = read;
+    let switched_off = schedules.off.iter().cloned().chain(channels.off_files()).collect();
+    let config = main.map(|main| Config {
+        review: ReviewSettings {
+            state_dir: main.service.state_dir.clone(),
+            records: main.records,
+            images: main.images,
+            reviewer: main.reviewer,
+            picture: main.picture,
+            budget: main.budget,
+            batch,
+        },
+        service: main.service,
+        schedules: schedules.on,
+        channels: channels.on,
+        switched_off,
+        environment: Environment(variables.into_map()),
+        root,
+        file,
+    });
+    (config, Problems(problems))
 }
 
 /// Everything that could be read, and every problem.

@@ -28,7 +28,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use load::{load, load_at, variables};
+pub use load::{load, load_at, look, variables};
 
 use crate::alert::channel::ChannelSettings;
 use crate::review::settings::ReviewSettings;

@@ -16,6 +16,7 @@ mod alert_wire;
 mod alert_world;
 mod config;
 mod config_examples;
+mod config_look;
 mod doctor;
 mod doctor_tables;
 mod fuzz_corpus;
