@@ -12,7 +12,7 @@ use super::problem::nearest;
 use super::section::Section;
 use crate::schedule::{
     Cadence, CatchUp, Find, Job, Maintenance, OnStall, Overlap, Pattern, Schedule, ScheduleName,
-    StallOn, slot,
+    SignalMatch, StallOn, slot,
 };
 use crate::watch::{INCIDENT_KINDS, IncidentKind};
 
@@ -46,6 +46,7 @@ pub(super) fn built_in(batch: u32) -> Schedule {
         stall_on: StallOn::Output,
         on_stall: OnStall::Alert,
         signal: SIGNAL.to_owned(),
+        signal_match: SignalMatch::Text,
         overlap: Overlap::Skip,
         catch_up: CatchUp::Latest,
         notify: Vec::new(),
@@ -89,6 +90,9 @@ pub(super) fn read(section: &Section<'_>, name: &str, batch: u32) -> Option<Sche
             .choice("on_stall", &[("alert", OnStall::Alert), ("stop", OnStall::Stop)])
             .unwrap_or(defaults.on_stall),
         signal: signal(section, job.as_ref()),
+        signal_match: section
+            .choice("signal_match", &[("text", SignalMatch::Text), ("line", SignalMatch::Line)])
+            .unwrap_or(defaults.signal_match),
         overlap: section
             .choice(
                 "overlap",

@@ -65,6 +65,8 @@ pub struct Stall {
 pub enum Signal {
     /// These bytes anywhere in one stream (or body).
     Text(String),
+    /// A whole line of one stream, but for blanks around it.
+    Line(String),
     /// A line that is a JSON object with this `message` and `run` equal to the order's run.
     Review {
         /// The `message`.

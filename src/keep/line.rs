@@ -80,11 +80,6 @@ impl Lines {
         if self.is_long { &[] } else { &self.unfinished }
     }
 
-    /// Whether the unfinished line may be a completion that lacks only its line break.
-    pub(super) fn may_be_the_signal(&self) -> bool {
-        self.unfinished().starts_with(b"{")
-    }
-
     fn extend(
         &mut self,
         bytes: &[u8],

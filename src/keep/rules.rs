@@ -19,6 +19,9 @@ use super::signal::Matched;
 /// A pattern that matches all the time is said once in so long.
 const SAY_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
+/// Blanks and colours around a completion that is alone on its line.
+const MOST_AROUND: usize = 256;
+
 /// Matches that are remembered for `within`; more in one window says nothing more.
 const MOST_REMEMBERED: usize = 10_000;
 
@@ -49,6 +52,8 @@ pub(super) struct Rules {
     pub(super) failures_matter: bool,
     /// `message` and `run` of a review's last line.
     review: Option<(String, String)>,
+    /// The completion, if it must be a line of its own.
+    line: Option<String>,
 }
 
 /// A review's last line, as far as it makes it the signal.
@@ -68,13 +73,12 @@ impl Rules {
         let mut look_for = |text: &str, meaning| {
             needles.extend(Needle::new(text).map(|needle| Text { needle, meaning }));
         };
-        let review = match &order.signal {
-            Signal::Text(text) => {
-                look_for(text, Meaning::Signal);
-                None
-            }
-            Signal::Review { message } => Some((message.clone(), order.run.clone())),
-        };
+        let (mut review, mut line) = (None, None);
+        match &order.signal {
+            Signal::Text(text) => look_for(text, Meaning::Signal),
+            Signal::Line(text) => line = Some(text.clone()),
+            Signal::Review { message } => review = Some((message.clone(), order.run.clone())),
+        }
         if let Work::Http { idle: Some(idle), .. } = &order.work {
             look_for(idle, Meaning::Idle);
         }
@@ -91,7 +95,7 @@ impl Rules {
         }
         let patterns = order.patterns.clone();
         let failures_matter = patterns.iter().any(|pattern| pattern.kind == FAILURE);
-        Ok(Self { needles, regexes, patterns, failures_matter, review })
+        Ok(Self { needles, regexes, patterns, failures_matter, review, line })
     }
 
     pub(super) fn longest_needle(&self) -> usize {
@@ -100,7 +104,7 @@ impl Rules {
 
     /// Whether anything is looked for line by line there.
     pub(super) fn reads_lines_of(&self, stream: Stream) -> bool {
-        stream == Stream::Stdout || !self.regexes.is_empty()
+        stream == Stream::Stdout || !self.regexes.is_empty() || self.line.is_some()
     }
 
     pub(super) fn is_failure(&self, pattern: usize) -> bool {
@@ -115,8 +119,21 @@ impl Rules {
         Line::parse(&String::from_utf8_lossy(line))
     }
 
+    /// Whether this line, without control sequences, is the completion.
+    pub(super) fn is_signal_line(&self, stream: Stream, line: &[u8]) -> bool {
+        let is_alone = self.line.as_ref().is_some_and(|it| line.trim_ascii() == it.as_bytes());
+        is_alone || stream == Stream::Stdout && self.is_review_signal(line)
+    }
+
+    /// Whether what has come of a line may be a completion that lacks only its line break.
+    pub(super) fn may_become_signal(&self, unfinished: &[u8]) -> bool {
+        let is_short = |line: &String| unfinished.len() <= line.len() + MOST_AROUND;
+        !unfinished.is_empty() && self.line.as_ref().is_some_and(is_short)
+            || self.review.is_some() && unfinished.starts_with(b"{")
+    }
+
     /// Whether this line is the review's completion, of this run.
-    pub(super) fn is_review_signal(&self, line: &[u8]) -> bool {
+    fn is_review_signal(&self, line: &[u8]) -> bool {
         let Some((message, run)) = &self.review else { return false };
         if !line.trim_ascii_start().starts_with(b"{") {
             return false;

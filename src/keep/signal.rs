@@ -148,15 +148,15 @@ impl Scanner {
 
     /// Whether something waits for the end of its line.
     pub(super) fn is_waiting(&self) -> bool {
-        self.open.is_some() || self.lines.as_ref().is_some_and(Lines::may_be_the_signal)
+        let is_so_far = |lines: &Lines| self.rules.may_become_signal(lines.unfinished());
+        self.open.is_some() || !self.signal_given && self.lines.as_ref().is_some_and(is_so_far)
     }
 
     /// Nothing more came for a while: what waits for the end of its line waits no longer.
     pub(super) fn settle(&mut self, now: Duration) -> Vec<Finding> {
         let mut findings = Vec::new();
         if let Some(line) = self.lines.as_ref().map(|lines| lines.unfinished().to_vec())
-            && self.stream == Stream::Stdout
-            && self.rules.is_review_signal(&ControlSequences::strip(&line))
+            && self.rules.is_signal_line(self.stream, &ControlSequences::strip(&line))
         {
             let hit = Hit::Signal { start: self.at.saturating_sub(line.len() as u64) };
             self.take(self.at, hit, &[], now, &mut findings);
@@ -385,12 +385,13 @@ fn hits_of_piece(
         piece.bytes
     };
     let start = end.saturating_sub(piece.bytes.len() as u64);
-    if piece.is_whole && stream == Stream::Stdout {
-        if let Some(line) = rules.line_for_us(text) {
-            hits.push((end, Hit::Line(line)));
-        } else if rules.is_review_signal(text) {
+    let for_us = (stream == Stream::Stdout).then(|| rules.line_for_us(text)).flatten();
+    match for_us.filter(|_| piece.is_whole) {
+        Some(line) => hits.push((end, Hit::Line(line))),
+        None if piece.is_whole && rules.is_signal_line(stream, text) => {
             hits.push((end, Hit::Signal { start }));
         }
+        None => {}
     }
     for (regex, index) in &rules.regexes {
         for found in regex.find_iter(text).filter(|found| found.end() > piece.n_repeated) {

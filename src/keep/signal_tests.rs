@@ -153,6 +153,30 @@ fn a_review_signals_by_a_line_of_its_own_run() {
 }
 
 #[test]
+fn a_signal_that_must_be_alone_is_not_found_where_it_is_quoted() {
+    let rules = rules(Signal::Line(SIGNAL.into()), vec![]);
+    for (text, offset) in [
+        ("x\nBulk processing completed.\n", Some(2)),
+        ("x\r\n  Bulk processing completed.\r\n", Some(3)),
+        ("\x1b[32mBulk processing completed.\x1b[0m", Some(0)),
+        ("waiting for: Bulk processing completed.\n", None),
+        ("ERROR: Bulk processing completed. with 0 items\n", None),
+        ("Bulk processing com\npleted.\n", None),
+    ] {
+        for stream in [Stream::Stdout, Stream::Stderr, Stream::Body] {
+            assert_eq!(signal_offset(&scan(&rules, stream, text.as_bytes())), offset, "{text:?}");
+        }
+    }
+    let mut scanner = Scanner::new(rules, Arc::default(), Stream::Stdout);
+    assert_eq!(scanner.feed(b"Bulk processing com", Duration::ZERO), vec![]);
+    assert_eq!(scanner.settle(Duration::ZERO), vec![]);
+    assert_eq!(scanner.feed(b"pleted.", Duration::ZERO), vec![]);
+    assert!(scanner.is_waiting());
+    assert_eq!(signal_offset(&scanner.settle(Duration::ZERO)), Some(0));
+    assert!(!scanner.is_waiting());
+}
+
+#[test]
 fn lines_for_us_are_read_on_stdout_only() {
     let rules = text_rules(vec![]);
     let text = b"x\n::lookout::progress done=1\n ::lookout::note text=no\n::lookout::note text=a";
@@ -221,6 +245,7 @@ fn any_cutting_gives_the_same_findings() {
     let all_rules = [
         text_rules(vec![]),
         text_rules(patterns.clone()),
+        rules(Signal::Line(SIGNAL.into()), patterns.clone()),
         rules(Signal::Review { message: SIGNAL.into() }, patterns),
     ];
     let review = format!("{{\"message\":\"{SIGNAL}\",\"run\":\"{RUN}\"}}\n");

@@ -78,6 +78,9 @@ pub struct Schedule {
     pub on_stall: OnStall,
     /// The completion text, or for a review the `message` of its last line.
     pub signal: String,
+    /// Where it must stand.
+    #[serde(default)]
+    pub signal_match: SignalMatch,
     /// What happens to a slot that is due while the run before it goes on.
     pub overlap: Overlap,
     /// What happens to slots that fell into our absence.
@@ -114,6 +117,17 @@ pub enum StallOn {
     Output,
     /// Only a progress line whose `done` has risen.
     Progress,
+}
+
+/// Where the completion text must stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignalMatch {
+    /// Anywhere.
+    #[default]
+    Text,
+    /// Alone on its line, but for blanks around it: a line that quotes it is no completion.
+    Line,
 }
 
 /// What a stall does.

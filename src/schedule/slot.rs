@@ -202,6 +202,7 @@ mod tests {
             stall_on: StallOn::Output,
             on_stall: OnStall::Alert,
             signal: "Bulk processing completed.".to_owned(),
+            signal_match: crate::schedule::SignalMatch::Text,
             overlap: Overlap::Skip,
             catch_up: CatchUp::Latest,
             notify: Vec::new(),

@@ -25,6 +25,7 @@ fn schedule() -> Schedule {
         stall_on: StallOn::Output,
         on_stall: OnStall::Alert,
         signal: "Bulk processing completed.".into(),
+        signal_match: crate::schedule::SignalMatch::Text,
         overlap: Overlap::Skip,
         catch_up: CatchUp::Latest,
         notify: Vec::new(),

@@ -47,6 +47,7 @@ pub(crate) fn hourly(name: &str) -> Schedule {
         stall_on: StallOn::Output,
         on_stall: OnStall::Alert,
         signal: "Bulk processing completed.".into(),
+        signal_match: lookout::schedule::SignalMatch::Text,
         overlap: Overlap::Skip,
         catch_up: CatchUp::Latest,
         notify: Vec::new(),

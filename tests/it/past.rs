@@ -37,6 +37,7 @@ pub(crate) fn schedule(name: &str, cron: &str, timezone: chrono_tz::Tz) -> Sched
         stall_on: StallOn::Output,
         on_stall: OnStall::Alert,
         signal: "done".to_owned(),
+        signal_match: lookout::schedule::SignalMatch::Text,
         overlap: Overlap::Skip,
         catch_up: CatchUp::Latest,
         notify: Vec::new(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::keep::evidence::{Order, Pattern, Signal, Stall, Work};
 use crate::run::Run;
-use crate::schedule::{Find, Job, OnStall, Schedule, StallOn};
+use crate::schedule::{Find, Job, OnStall, Schedule, SignalMatch, StallOn};
 
 /// Output kept from the beginning: enough for a stack trace and what led to it.
 const LOG_HEAD_BYTES: u64 = 256 * 1024;
@@ -48,7 +48,10 @@ pub fn order_for(run: &Run, settings: &Settings) -> Order {
         },
         signal: match schedule.job {
             Job::Review { .. } => Signal::Review { message: schedule.signal.clone() },
-            Job::Command(_) | Job::Http(_) => Signal::Text(schedule.signal.clone()),
+            Job::Command(_) | Job::Http(_) => match schedule.signal_match {
+                SignalMatch::Text => Signal::Text(schedule.signal.clone()),
+                SignalMatch::Line => Signal::Line(schedule.signal.trim().to_owned()),
+            },
         },
         patterns: schedule.patterns.iter().map(pattern).collect(),
         log_head_bytes: LOG_HEAD_BYTES,
