@@ -13,7 +13,7 @@ use lookout::config::problem::Problems;
 use lookout::config::{Config, Location, load_at};
 use lookout::review::settings::{ImageSettings, OnBlocked, RecordKind};
 use lookout::run::kept::KeptLimits;
-use lookout::schedule::{Cadence, CatchUp, Find, Job, OnStall, Overlap, StallOn};
+use lookout::schedule::{Cadence, CatchUp, Find, Job, OnStall, Overlap, SignalMatch, StallOn};
 use lookout::watch::Severity;
 
 /// A folder with these files.
@@ -203,6 +203,7 @@ signal_grace = "2m"
 kill_grace = "20s"
 stall_after = "15m"
 stall_on = "progress"
+signal_match = "line"
 on_stall = "stop"
 signal = "done"
 overlap = "queue"
@@ -318,6 +319,7 @@ fn full_schedules_are_read_to_their_last_key() {
     let driver = &config.schedules[0];
     assert_eq!(driver.timezone, chrono_tz::Europe::Berlin);
     assert_eq!((driver.stall_on, driver.on_stall), (StallOn::Progress, OnStall::Stop));
+    assert_eq!(driver.signal_match, SignalMatch::Line);
     assert_eq!((driver.overlap, driver.catch_up), (Overlap::Queue, CatchUp::None));
     assert_eq!(driver.time_box, Duration::from_secs(5400));
     assert_eq!(driver.patterns[1].find, Find::Regex("5[0-9][0-9] error".into()));
