@@ -133,9 +133,11 @@ pub fn probe(bytes: &[u8], settings: &PictureSettings) -> Result<Header, Picture
 pub fn cost(header: &Header, settings: &PictureSettings) -> u64 {
     let pixels = u64::from(header.width) * u64::from(header.height);
     let edge = u64::from(settings.longest_edge);
+    // As wide as it will be and as high as it is, on the way.
+    let half_shrunk = edge.min(u64::from(header.width)) * u64::from(header.height) * 4;
     // The shrunk picture, turned (so twice), and its encoded form.
     let shrunk = (edge * edge).min(pixels) * (4 + 4 + 1);
-    header.file_bytes + header.decode_bytes + shrunk
+    header.file_bytes + header.decode_bytes + half_shrunk + shrunk
 }
 
 fn prepare_probed(
@@ -195,9 +197,11 @@ fn prepare_unguarded(
         .flattened()
         .turned(header.orientation);
     let (width, height) = (upright.width, upright.height);
-    let encoded = upright.encoded(settings.quality, header.format)?;
+    upright.encode_into(&mut bench.encoded, settings.quality, header.format)?;
     bench.shrunk = upright.data;
-    Ok(Prepared { mime_type: "image/jpeg", bytes: encoded.into(), width, height, sha256 })
+    // A copy is as large as it must be: it is held for as long as the call takes.
+    let bytes = Bytes::copy_from_slice(&bench.encoded);
+    Ok(Prepared { mime_type: "image/jpeg", bytes, width, height, sha256 })
 }
 
 fn check_limits(header: &Header, settings: &PictureSettings) -> Result<(), PictureError> {

@@ -367,7 +367,7 @@ async fn a_limit_by_the_minute_is_waited_for_with_the_same_key() {
     assert_eq!(service.keys(), ["fake-key-number-1", "fake-key-number-1"]);
     assert_eq!(gemini.health().faults, 0, "a limit is no fault");
     let most = settings.max_in_flight;
-    assert_eq!(gemini.capacity(), most / 4, "half of the half it began with");
+    assert_eq!(gemini.capacity(), most * 3 / 8, "half of the three quarters it began with");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@
 )]
 
 mod alert_delivery;
+mod alert_message_forms;
 mod alert_messages;
 mod alert_news;
 mod alert_own;

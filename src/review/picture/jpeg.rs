@@ -24,6 +24,10 @@ const MAX_SCANS: u32 = 100;
 /// A file with more bytes than pixels (above 8 bits each) is smaller when encoded anew.
 const GENEROUS_BYTES: u64 = 64 * 1024;
 
+/// Pixels of a picture that is decoded into four bytes a pixel, which is quicker; for a large one a
+/// third more memory is a higher price.
+const SMALL: u64 = 2_500_000;
+
 /// Zeros after the picture's data; less than one block of a picture can be made from them.
 const READ_AHEAD: usize = 16;
 
@@ -64,19 +68,22 @@ enum Adobe {
 impl JpegHeader {
     /// Decoded pixels, and the coefficients where the decoder holds them all.
     pub(super) fn decode_bytes(&self) -> u64 {
-        let pixels = u64::from(self.width) * u64::from(self.height);
         // A single scan is copied, to be padded.
         let copy = self.first_scan_end as u64;
         let holds_all =
             self.coding == Coding::Progressive || self.scans > 1 || self.components == 4;
-        pixels * self.decodes_to().1.channels() as u64
+        self.pixels() * self.decodes_to().1.channels() as u64
             + if holds_all { self.samples * 2 } else { copy }
+    }
+
+    fn pixels(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
     }
 
     fn decodes_to(&self) -> (ColorSpace, Layout) {
         match self.components {
             1 => (ColorSpace::Luma, Layout::Luma),
-            3 => (ColorSpace::RGBA, Layout::Rgbx),
+            3 if self.pixels() <= SMALL => (ColorSpace::RGBA, Layout::Rgbx),
             // CMYK comes out wrong in four bytes (zune-jpeg 0.5.15).
             _ => (ColorSpace::RGB, Layout::Rgb),
         }

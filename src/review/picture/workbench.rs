@@ -2,31 +2,39 @@
 //!
 //! A fresh buffer of some megabytes costs a page fault for each 4 KiB of it, a tenth of the time
 //! that a small photograph takes. What stands in the buffers is the steps' business.
-//! Invariant: between two pictures it holds no more than [`MOST_KEPT`] a buffer, and a buffer that
-//! is taken holds nothing of the picture before.
+//! Invariant: between two pictures it holds no more than [`MOST_KEPT`] a buffer (of what the resizer
+//! makes for itself, [`GIVEN_BACK_AT_ONCE`]), and a buffer that is taken holds nothing of the picture
+//! before.
 
 use fast_image_resize::Resizer;
 
-/// A decoded photograph of five megapixels; larger ones are rare enough to pay for their own.
-const MOST_KEPT: usize = 16 * 1024 * 1024;
+/// A small photograph in four bytes a pixel. Larger ones pay for their own pages: a tenth of the time
+/// matters less there than memory that nobody counts.
+const MOST_KEPT: usize = 10 * 1024 * 1024;
+
+/// glibc keeps blocks of up to 32 MiB for itself once one was freed; what is larger goes back to the
+/// system at once. Pages that nobody touches cost nothing.
+const GIVEN_BACK_AT_ONCE: usize = 33 * 1024 * 1024;
 
 /// What stays from one picture to the next.
 #[derive(Default)]
 pub struct Workbench {
     pub(super) decoded: Vec<u8>,
     pub(super) shrunk: Vec<u8>,
+    pub(super) encoded: Vec<u8>,
     pub(super) resizer: Resizer,
 }
 
 impl Workbench {
-    /// After a picture: lets go what is too large to keep.
+    /// Lets go what is too large to keep.
     pub(super) fn tidied(&mut self) {
-        for buffer in [&mut self.decoded, &mut self.shrunk] {
+        for buffer in [&mut self.decoded, &mut self.shrunk, &mut self.encoded] {
             if buffer.capacity() > MOST_KEPT {
                 *buffer = Vec::new();
             }
         }
-        if self.resizer.size_of_internal_buffers() > MOST_KEPT {
+        // It makes its own: freed and made again they would stay with glibc as well.
+        if self.resizer.size_of_internal_buffers() > GIVEN_BACK_AT_ONCE {
             self.resizer.reset_internal_buffers();
         }
     }
@@ -37,7 +45,10 @@ pub(super) fn zeroed(buffer: &mut Vec<u8>, n_bytes: usize) -> Vec<u8> {
     if buffer.capacity() < n_bytes {
         // The system's fresh pages are zeros already.
         *buffer = Vec::new();
-        return vec![0; n_bytes];
+        let room = if n_bytes > MOST_KEPT { n_bytes.max(GIVEN_BACK_AT_ONCE) } else { n_bytes };
+        let mut fresh = vec![0; room];
+        fresh.truncate(n_bytes);
+        return fresh;
     }
     let mut taken = std::mem::take(buffer);
     taken.clear();

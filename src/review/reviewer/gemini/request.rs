@@ -68,6 +68,9 @@ pub fn answer_schema() -> Value {
            "propertyOrdering": required})
 }
 
+/// Bytes of a body besides picture and prompt, with room for a correction.
+const ALL_ELSE: usize = 4096;
+
 /// The body.
 #[must_use]
 pub fn body(prompt: &str, picture: &Prepared, correction: Option<&str>, form: &Form) -> Bytes {
@@ -97,8 +100,12 @@ pub fn body(prompt: &str, picture: &Prepared, correction: Option<&str>, form: &F
         store: Some(false),
         ..GenerateContentRequest::default()
     };
+    // Grown step by step it would end up to twice as large, for as long as the call takes.
+    let n_picture = picture.bytes.len().div_ceil(3) * 4;
+    let mut body = Vec::with_capacity(n_picture + prompt.len() * 2 + ALL_ELSE);
     // Strings and numbers only: there is nothing in it that JSON can't hold.
-    serde_json::to_vec(&request).unwrap_or_default().into()
+    let _ = serde_json::to_writer(&mut body, &request);
+    body.into()
 }
 
 /// Explicit, since a changed default would turn "nudity" into "no answer"; NONE rather than OFF,
