@@ -60,6 +60,8 @@ struct Watched {
     first_seen: Duration,
     /// Whether it was killed by us.
     killed: Option<Duration>,
+    /// It was still there after all its limits: whoever kills it knows why it is gone.
+    overdue: bool,
 }
 
 /// The loop's state; everything durable is in `guard.db` and in the evidence.

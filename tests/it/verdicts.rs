@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use lookout::keep::evidence::Event;
+use lookout::run::ledger::Ledger;
 use lookout::watch::incidents::Incidents;
 use lookout::watch::{Change, IncidentKind, Severity, Verdict};
 
+use crate::guard::fused::Fuse;
 use crate::guard::scripts::{
     Script, dying, empty, exited, failing, fault, full_box, good, hanging, hanging_with_its_keeper,
     not_startable, outage, refused, secs, signal, stopped_for_a_stall, totals, without_signal,
@@ -62,6 +64,23 @@ async fn each_bad_end_opens_one_incident_and_the_next_good_run_resolves_it() {
         told.retain(|(_, change)| *change != Change::Reminder);
         assert_eq!(told, expected, "{name}");
         assert!(world.keepers.overlaps().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_run_has_timed_out_also_if_we_die_while_we_kill_it_or_the_disk_is_full() {
+    for fuse in [Fuse::Before(0), Fuse::After(0), Fuse::Full, Fuse::Busy] {
+        let mut world = first(hanging_with_its_keeper());
+        // Up to its last second: box, grace, kill grace.
+        world.run_for(HOUR / 2 + secs(50 * 60 + 10)).await;
+        assert_eq!(world.verdicts().await, vec![], "{fuse:?}");
+        world.store.set(fuse);
+        world.run_for(secs(120)).await;
+        world.store.set(Fuse::None);
+        world.run_for(secs(120)).await;
+        let slots = world.slots().await;
+        assert_eq!(slots[0].verdict, Some(Verdict::TimedOut), "{fuse:?}: {:?}", slots[0].reason);
+        assert!(world.db.open_runs().await.unwrap().is_empty(), "{fuse:?}: it was not killed");
     }
 }
 

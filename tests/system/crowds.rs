@@ -97,19 +97,20 @@ fn thousands_of_idle_schedules_cost_next_to_nothing() {
 
 #[test]
 fn a_deadline_that_passes_is_an_incident_within_a_second() {
-    let mut world = world_with("max_running = 50");
+    let n = if is_soak() { 100 } else { 50 };
+    let mut world = world_with(&format!("max_running = {n}"));
     let start = Duration::from_secs(10);
-    for number in 0..50_u32 {
-        let (cron, _) = at(start + Duration::from_millis(u64::from(number) * 400));
+    for number in 0..n {
+        let (cron, _) = at(start + Duration::from_millis(number as u64 * 400));
         world.write(&format!("schedules/hangs-{number}.toml"), &hanging(&cron));
     }
     world.start_daemon();
     let incidents = world.wait_for("every incident", Duration::from_secs(120), |world| {
         let incidents = world.json(&["incidents", "--all", "--json", "-n", "1000"]);
-        (incidents.as_array()?.len() == 50).then_some(incidents)
+        (incidents.as_array()?.len() == n).then_some(incidents)
     });
     let slots = world.slots();
-    assert_eq!(slots.iter().filter(|slot| slot["started_at"].is_string()).count(), 50);
+    assert_eq!(slots.iter().filter(|slot| slot["started_at"].is_string()).count(), n);
     let opened: BTreeMap<&str, DateTime<Utc>> = incidents
         .as_array()
         .unwrap()
@@ -128,11 +129,12 @@ fn a_deadline_that_passes_is_an_incident_within_a_second() {
         .collect();
     late.sort();
     let mut shown = String::new();
-    for share in [0, 24, 45, 49] {
+    for share in [0, n / 2, n * 9 / 10, n - 1] {
         let _ = write!(shown, "{} ", late[share]);
     }
     println!("deadline to incident, least, median, 9 of 10, worst: {shown}");
-    assert!(late[48] < TimeDelta::seconds(1), "{late:?}");
+    // All but one.
+    assert!(late[n - 2] < TimeDelta::seconds(1), "{late:?}");
 }
 
 /// Says nothing for ever; the two seconds after which that is a stall are its deadline.

@@ -82,10 +82,19 @@ impl Watchdog {
                 self.tell_movement(open, watched, movement, now, stepped).await
             }
             State::Overdue => {
-                self.kill(&open.run.id, watched).await;
-                self.conclude(open, watched, presence, overdue(), now, stepped).await
+                // The verdict first: if we die in between, the next watchdog still finds it there.
+                // Where nothing can be written it is killed all the same, by the next step.
+                let was_known = std::mem::replace(&mut watched.overdue, true);
+                let written = self.conclude(open, watched, presence, overdue(), now, stepped).await;
+                if written.is_ok() || was_known {
+                    self.kill(&open.run.id, watched).await;
+                }
+                written
             }
-            State::Over(decision) => {
+            State::Over(mut decision) => {
+                if decision.verdict == Verdict::Interrupted && watched.overdue {
+                    decision = overdue();
+                }
                 if matches!(decision.verdict, Verdict::Interrupted | Verdict::Missed) {
                     // What a dead keeper left behind, or one that comes too late.
                     self.kill(&open.run.id, watched).await;

@@ -40,7 +40,7 @@ impl Watchdog {
         if open.absence.is_some() {
             found.push(Finding::CaughtUp);
         }
-        if verdict == Verdict::TimedOut && watched.killed.is_some() {
+        if verdict == Verdict::TimedOut && watched.overdue {
             found.push(Finding::KeeperHung);
         }
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();

@@ -63,7 +63,8 @@ impl ScriptedKeepers {
     pub(crate) fn next_change(&self) -> Option<Duration> {
         let now = self.clock.boot();
         let plays = self.plays.lock().unwrap();
-        let changes = plays.values().flat_map(|play| {
+        let is_on = |play: &&Play| play.started_boot.saturating_add(play.gone_after) > now;
+        let changes = plays.values().filter(is_on).flat_map(|play| {
             let offsets = play.entries.iter().map(|(offset, _)| *offset);
             offsets
                 .filter(|offset| *offset <= play.gone_after)
