@@ -2,7 +2,7 @@
 //! is wrong and nobody may be woken.
 //!
 //! `LOOKOUT_SEEDS` says how many seeds are played; `.ci/soak` plays a thousand. A failure prints its
-//! seed.
+//! seed; `LOOKOUT_FIRST_SEED=58 LOOKOUT_SEEDS=1` plays it again.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,20 +32,25 @@ const BAD_WEEKS: u64 = 50;
 /// The same for ordinary weeks.
 const ORDINARY_WEEKS: u64 = 24;
 
-#[expect(clippy::disallowed_methods, reason = "the number of seeds is the caller's choice")]
+#[expect(clippy::disallowed_methods, reason = "which seeds are played is the caller's choice")]
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 fn n_seeds(default: u64) -> u64 {
-    std::env::var("LOOKOUT_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+    from_environment("LOOKOUT_SEEDS").unwrap_or(default)
 }
 
 /// Plays each seed on a simulated time of its own, on all processors.
 #[expect(clippy::print_stdout, reason = "a test that panics shows the seeds it was at")]
 fn play_seeds<F: Future<Output = ()>>(n_seeds: u64, play: impl Fn(u64) -> F + Sync) {
-    let next = AtomicU64::new(0);
+    let first = from_environment("LOOKOUT_FIRST_SEED").unwrap_or(0);
+    let next = AtomicU64::new(first);
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let play_some = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= n_seeds {
+            if seed >= first + n_seeds {
                 return;
             }
             println!("seed {seed}");

@@ -135,8 +135,9 @@ impl Keepers for ScriptedKeepers {
         let mut entries = vec![(Duration::ZERO, keeper_started)];
         entries.extend(script.entries(&run.schedule, self.clock.now()));
         let ends = entries.iter().find(|(_, event)| matches!(event, Event::Ended { .. }));
-        let gone_after =
-            script.dies_after.or(ends.map(|(offset, _)| *offset)).unwrap_or(Duration::MAX);
+        // One that ends before it would have died is gone by then: a box that was shortened.
+        let ends = ends.map(|(offset, _)| *offset);
+        let gone_after = script.dies_after.into_iter().chain(ends).min().unwrap_or(Duration::MAX);
         let play = Play {
             slot: run.slot.clone(),
             identity: identity.clone(),
