@@ -31,6 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// 40 ms, which every two seconds would be 2 % of a core for nothing.
 const SHARE: u32 = 400;
 
+/// But nobody waits longer than this, however long reading them or a busy database took.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+
 /// Problems of one file in a message; `lookout check` shows all.
 const MOST_PROBLEMS: usize = 5;
 
@@ -260,7 +263,7 @@ impl Reloader {
 
 /// Until the next look, after one that took so long.
 fn pause_after(took: Duration) -> Duration {
-    LOOK_EVERY.max(took.saturating_mul(SHARE))
+    took.saturating_mul(SHARE).clamp(LOOK_EVERY, LOOK_AT_LEAST_EVERY)
 }
 
 /// Each schedule's file has an incident of its own; all other files share one.
@@ -282,5 +285,6 @@ mod tests {
     fn thousands_of_files_are_looked_at_less_often() {
         assert_eq!(pause_after(Duration::from_millis(1)), LOOK_EVERY);
         assert_eq!(pause_after(Duration::from_millis(40)), Duration::from_secs(16));
+        assert_eq!(pause_after(Duration::from_secs(13)), LOOK_AT_LEAST_EVERY);
     }
 }

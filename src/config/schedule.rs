@@ -90,9 +90,7 @@ pub(super) fn read(section: &Section<'_>, name: &str, batch: u32) -> Option<Sche
             .choice("on_stall", &[("alert", OnStall::Alert), ("stop", OnStall::Stop)])
             .unwrap_or(defaults.on_stall),
         signal: signal(section, job.as_ref()),
-        signal_match: section
-            .choice("signal_match", &[("text", SignalMatch::Text), ("line", SignalMatch::Line)])
-            .unwrap_or(defaults.signal_match),
+        signal_match: signal_match(section, job.as_ref()),
         overlap: section
             .choice(
                 "overlap",
@@ -176,6 +174,16 @@ fn signal(section: &Section<'_>, job: Option<&Job>) -> String {
         );
     }
     signal
+}
+
+fn signal_match(section: &Section<'_>, job: Option<&Job>) -> SignalMatch {
+    let choices = [("text", SignalMatch::Text), ("line", SignalMatch::Line)];
+    let chosen = section.choice("signal_match", &choices);
+    if chosen.is_some() && matches!(job, Some(Job::Review { .. })) {
+        let what = "the built-in review ends with a line of its own, which names its run";
+        section.problem("signal_match", what, "leave signal_match out");
+    }
+    chosen.unwrap_or_default()
 }
 
 fn pattern(section: Section<'_>) -> Option<Pattern> {

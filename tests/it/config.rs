@@ -472,6 +472,7 @@ fn one_wrong_value_in_a_schedule_is_one_problem_that_names_it() {
         ("stall_on = \"noise\"", "stall_on", "\"output\" or \"progress\""),
         ("signal = \"\"", "signal", "found in every output"),
         ("signal = \"other\"", "signal", "never prints this"),
+        ("signal_match = \"line\"", "signal_match", "a line of its own"),
         ("overlap = \"skpi\"", "overlap", "did you mean \"skip\"?"),
         ("notify = [\"nobody\"]", "notify", "no channel called \"nobody\""),
         ("image_errors_percent = 101", "image_errors_percent", "from 0 to 100"),

@@ -120,19 +120,6 @@ async fn thirty_days_of_hourly_slots_have_720_right_verdicts() {
     );
 }
 
-fn is_bad(verdict: Verdict) -> bool {
-    match verdict {
-        Verdict::NoSignal
-        | Verdict::Failed
-        | Verdict::TimedOut
-        | Verdict::Stalled
-        | Verdict::Interrupted
-        | Verdict::Missed
-        | Verdict::Unobserved => true,
-        Verdict::Completed | Verdict::Skipped => false,
-    }
-}
-
 /// Each bad slot falls into an incident of its time, and each incident into a bad slot's. Times are
 /// wall times: where the clock was set back, by `set_back` at the most, what came later may bear
 /// an earlier time.
@@ -142,7 +129,7 @@ fn assert_bad_slots_have_incidents(
     set_back: TimeDelta,
     seed: &str,
 ) {
-    for slot in slots.iter().filter(|slot| slot.verdict.is_some_and(is_bad)) {
+    for slot in slots.iter().filter(|slot| slot.verdict.is_some_and(Verdict::is_bad)) {
         let judged_at = slot.judged_at.unwrap();
         let is_told = incidents.iter().any(|incident| {
             let blind = incident.kind == IncidentKind::WasBlind;
@@ -159,7 +146,7 @@ fn assert_bad_slots_have_incidents(
         let has_reason = slots.iter().any(|slot| {
             let begins = slot.due_at <= incident.opened_at + set_back;
             let ends = slot.judged_at.is_none_or(|judged| judged + set_back >= incident.opened_at);
-            begins && ends && slot.verdict.is_none_or(is_bad)
+            begins && ends && slot.verdict.is_none_or(Verdict::is_bad)
         });
         assert!(has_reason, "seed {seed}: an incident for nothing: {incident:?}");
     }
@@ -333,7 +320,7 @@ async fn play_an_ordinary_week(seed: u64) {
         }
     }
     assert_eq!(world.told(), vec![], "seed {seed}");
-    let bad: Vec<_> = world.verdicts().await.into_iter().filter(|v| is_bad(*v)).collect();
+    let bad: Vec<_> = world.verdicts().await.into_iter().filter(|v| v.is_bad()).collect();
     assert!(bad.is_empty(), "seed {seed}: {bad:?}");
 }
 

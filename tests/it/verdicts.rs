@@ -69,7 +69,8 @@ async fn each_bad_end_opens_one_incident_and_the_next_good_run_resolves_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hung_run_has_timed_out_also_if_we_die_while_we_kill_it_or_the_disk_is_full() {
-    for fuse in [Fuse::Before(0), Fuse::After(0), Fuse::Full, Fuse::Busy] {
+    let crashes = (0..6).flat_map(|n| [Fuse::Before(n), Fuse::After(n)]);
+    for fuse in crashes.chain([Fuse::Full, Fuse::Busy]) {
         let mut world = first(hanging_with_its_keeper());
         // Up to its last second: box, grace, kill grace.
         world.run_for(HOUR / 2 + secs(50 * 60 + 10)).await;
@@ -80,6 +81,7 @@ async fn a_hung_run_has_timed_out_also_if_we_die_while_we_kill_it_or_the_disk_is
         world.run_for(secs(120)).await;
         let slots = world.slots().await;
         assert_eq!(slots[0].verdict, Some(Verdict::TimedOut), "{fuse:?}: {:?}", slots[0].reason);
+        assert_eq!(slots[0].findings, ["its keeper did not react and was stopped"], "{fuse:?}");
         assert!(world.db.open_runs().await.unwrap().is_empty(), "{fuse:?}: it was not killed");
     }
 }

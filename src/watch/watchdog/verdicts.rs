@@ -118,10 +118,10 @@ impl Watchdog {
         stepped: &mut Stepped,
     ) -> Result<(), StorageError> {
         let observed = &watched.observed;
-        let before = watched.at_verdict.clone().unwrap_or_default();
-        let verdict = watched.verdict.unwrap_or(match &observed.stopping {
-            Some(_) => Verdict::TimedOut,
-            None => Verdict::Missed,
+        let verdict = watched.verdict.unwrap_or_else(|| verdict_before_us(open, observed));
+        let before = watched.at_verdict.clone().unwrap_or_else(|| {
+            // What an earlier watchdog had seen nobody knows: only a start is surely late.
+            if verdict == Verdict::Missed { Observed::default() } else { observed.clone() }
         });
         let late: Vec<String> =
             late_findings(&before, observed, verdict).iter().map(ToString::to_string).collect();
@@ -151,6 +151,13 @@ impl Watchdog {
             self.kill(&open.run.id, watched).await;
         }
     }
+}
+
+/// What an earlier watchdog judged of a run whose processes are still there: a job that started in
+/// time and that its keeper did not stop outlasted all its limits.
+fn verdict_before_us(open: &OpenRun, observed: &Observed) -> Verdict {
+    let started_in_time = observed.started.is_some_and(|started| started.at <= open.start_by);
+    if observed.stopping.is_some() || started_in_time { Verdict::TimedOut } else { Verdict::Missed }
 }
 
 /// A good run whose length is out of the ordinary. One with nothing to do is short for that reason.
