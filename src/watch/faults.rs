@@ -2,7 +2,8 @@
 //! problem lines of one run.
 //!
 //! Pure. Single faults are noise, and so are many parallel ones in one second; an outage is when
-//! most calls fail for a while, or when a source that has done its own counting says so.
+//! most calls fail for a while, when at three moments nothing else came, or when a source that has
+//! done its own counting says so.
 //! Invariant: what is open stays open until `recovered` or until the run is over.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,6 +14,9 @@ use super::observed::Moment;
 
 /// Faults, each in a second of its own, before it counts.
 const AT_LEAST: u64 = 5;
+/// The same where no call has succeeded since the first of them: who meets nothing but faults makes
+/// way and asks after 30 s, 60 s, then every 120 s, so that five moments would be five minutes.
+const AT_LEAST_OF_NOTHING_ELSE: u64 = 3;
 /// Between the first and the last of them.
 const OVER: Duration = Duration::from_secs(60);
 /// Older faults say nothing about now.
@@ -174,7 +178,7 @@ impl Fault {
     fn is_outage(&self, now: Duration) -> bool {
         let start = now.saturating_sub(WITHIN);
         let Some(last) = self.samples.back() else { return false };
-        let (mut weight, mut faults, mut calls) = (0, 0, 0);
+        let (mut weight, mut moments, mut faults, mut calls) = (0, 0, 0, 0);
         for (i, sample) in self.samples.iter().enumerate().rev() {
             let before = i.checked_sub(1).and_then(|i| self.samples.get(i));
             let is_base = before.is_none() && sample.weight == 0;
@@ -185,9 +189,14 @@ impl Fault {
             let rise = |now: u64, then: u64| if now >= then { now - then } else { now };
             let own_faults = rise(sample.count, before.map_or(0, |b| b.count));
             weight += sample.weight;
+            moments += sample.weight.min(1);
             faults += own_faults;
+            let is_most = weight >= AT_LEAST && faults * 2 >= calls + own_faults;
+            let is_all = moments >= AT_LEAST_OF_NOTHING_ELSE
+                && faults >= AT_LEAST
+                && faults >= calls + own_faults;
             let over = last.moment.boot.saturating_sub(sample.moment.boot);
-            if weight >= AT_LEAST && over >= OVER && faults * 2 >= calls + own_faults {
+            if over >= OVER && (is_most || is_all) {
                 return true;
             }
             calls += rise(sample.calls, before.map_or(0, |b| b.calls)).max(own_faults);
@@ -258,6 +267,20 @@ mod tests {
     fn five_parallel_faults_in_a_second_are_one() {
         assert_eq!(standing(&[(0, 5, 5)], 0), Standing::Noise);
         assert_eq!(standing(&[(0, 16, 16), (70, 17, 17)], 70), Standing::Noise);
+    }
+
+    #[test]
+    fn nothing_but_faults_is_an_outage_at_the_third_moment() {
+        // Sixteen in flight fail together, then one probe at a time.
+        let burst = [(0, 16, 116), (30, 17, 117), (90, 18, 118)];
+        assert_eq!(standing(&burst[..2], 60), Standing::Noise);
+        assert_eq!(standing(&burst, 90), Standing::Open);
+        let one_was_good = [(0, 16, 116), (30, 17, 117), (90, 18, 119)];
+        assert_eq!(standing(&one_was_good, 90), Standing::Noise);
+        let too_fast = [(0, 16, 16), (30, 17, 17), (59, 18, 18)];
+        assert_eq!(standing(&too_fast, 59), Standing::Noise);
+        let one_at_a_time = [(0, 1, 1), (60, 2, 2), (120, 3, 3), (180, 4, 4)];
+        assert_eq!(standing(&one_at_a_time, 180), Standing::Noise, "five faults are needed");
     }
 
     #[test]

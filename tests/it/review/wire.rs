@@ -116,6 +116,12 @@ pub(super) async fn run(world: &mut World, settings: &ReviewerSettings) -> Spoke
 
 /// What the guard tells people of a run that says these lines, and of the good one after it.
 pub(super) async fn told_of(spoken: &Spoken) -> Vec<(IncidentKind, Change)> {
+    let news = news_of(spoken).await;
+    news.into_iter().map(|(_, kind, change)| (kind, change)).collect()
+}
+
+/// The same, each with the seconds since the run's slot.
+pub(super) async fn news_of(spoken: &Spoken) -> Vec<(i64, IncidentKind, Change)> {
     let mut events: Vec<(Duration, Event)> =
         spoken.heard.iter().map(|(at, line)| (*at, event(line.clone()))).collect();
     let end = spoken.report.elapsed + Duration::from_secs(1);
@@ -135,7 +141,8 @@ pub(super) async fn told_of(spoken: &Spoken) -> Vec<(IncidentKind, Change)> {
     });
     // Half an hour before the first run, and two of them.
     guard.run_for(Duration::from_secs(2 * 3600 + 1800)).await;
-    guard.told()
+    let news = guard.news.iter();
+    news.map(|news| (news.at.timestamp() % 3600, news.incident.kind, news.change)).collect()
 }
 
 /// What the keeper writes down of a line.
