@@ -84,6 +84,23 @@ async fn eight_minutes_without_a_connection_cost_no_try_and_are_one_incident() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_provider_that_never_answers_is_told_within_five_minutes_and_given_up_before_twelve() {
+    let hangs = Rule::new(Outcome::NeverAnswers);
+    let stand_in = stand_in(Behaviour { rules: vec![hangs], ..Behaviour::default() }).await;
+    let mut world = World::with(names(100)).await;
+    let spoken = run(&mut world, &shipped(&stand_in, 16)).await;
+    assert_eq!(spoken.report.exit(), Exit::TryLater, "{:?}", spoken.report);
+    assert!(spoken.report.elapsed < 12 * MINUTE, "{:?}", spoken.report);
+    assert_eq!(world.noted(USED_UP), 0);
+    assert_eq!(world.statuses(), [("downloaded".to_owned(), 100)].into());
+    let news = news_of(&spoken).await;
+    let kind = IncidentKind::ProviderUnavailable;
+    assert_eq!(news.first().map(|news| (news.1, news.2)), Some((kind, Change::Opened)));
+    // Three calls one after the other, 90 s each.
+    assert!(news[0].0 <= 280, "{news:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_picture_that_always_draws_a_500_is_an_error_after_three_tries_and_no_incident() {
     for place in [0, 50, 99] {
         let poison = format!("p{place:04}");

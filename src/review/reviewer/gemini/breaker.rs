@@ -45,6 +45,7 @@ struct Open {
 pub struct Permit<'a> {
     breaker: &'a Breaker,
     role: Role,
+    since: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,11 +69,11 @@ impl Breaker {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let probe_at = match &mut self.state().open {
-                None => return Permit { breaker: self, role: Role::Ordinary },
+                None => return self.permit(Role::Ordinary),
                 Some(open) if open.probing => None,
                 Some(open) if open.probe_at <= Instant::now() => {
                     open.probing = true;
-                    return Permit { breaker: self, role: Role::Probe };
+                    return self.permit(Role::Probe);
                 }
                 Some(open) => Some(open.probe_at),
             };
@@ -92,6 +93,10 @@ impl Breaker {
         self.state().open.is_some()
     }
 
+    fn permit(&self, role: Role) -> Permit<'_> {
+        Permit { breaker: self, role, since: Instant::now() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is one assignment or two; a panic between them leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -106,25 +111,26 @@ impl Permit<'_> {
         self.breaker.changed.notify_waiters();
     }
 
-    /// The call of this try failed.
+    /// The call of this try failed. Pauses count from its beginning: who has hung for a minute and a
+    /// half has been left in peace for so long.
     pub fn failed(mut self, of_try: u64) {
         let role = std::mem::replace(&mut self.role, Role::Ordinary);
         let mut state = self.breaker.state();
         state.in_a_row = state.in_a_row.saturating_add(1);
         state.several |= *state.first.get_or_insert(of_try) != of_try;
         let enough = state.in_a_row >= FAILURES_TO_OPEN && state.several;
-        let now = Instant::now();
+        let since = self.since;
         match &mut state.open {
             Some(open) if role == Role::Probe => {
                 open.pause = (open.pause * 2).min(self.breaker.patience.longest_probe);
-                open.probe_at = now + open.pause;
+                open.probe_at = since + open.pause;
                 open.probing = false;
             }
             // A call that was under way when it opened tells nothing new.
             Some(_) => return,
             None if enough => {
                 let pause = self.breaker.patience.probe;
-                state.open = Some(Open { probe_at: now + pause, pause, probing: false });
+                state.open = Some(Open { probe_at: since + pause, pause, probing: false });
             }
             None => return,
         }
@@ -191,6 +197,25 @@ mod tests {
         }
         breaker.admit().await.succeeded();
         assert!(!breaker.is_open());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_a_call_hung_counts_towards_the_pause_after_it() {
+        let breaker = Breaker::new(Patience::default());
+        let begun = Instant::now();
+        let permits = [breaker.admit().await, breaker.admit().await];
+        fail(&breaker, 0..3).await;
+        tokio::time::advance(Duration::from_secs(90)).await;
+        for (of_try, permit) in (3..).zip(permits) {
+            permit.failed(of_try);
+        }
+        assert!(breaker.is_open());
+        let probe = breaker.admit().await;
+        assert_eq!(begun.elapsed().as_secs(), 90);
+        tokio::time::advance(Duration::from_secs(45)).await;
+        probe.failed(9);
+        drop(breaker.admit().await);
+        assert_eq!(begun.elapsed().as_secs(), 90 + 60, "sixty seconds from probe to probe");
     }
 
     #[tokio::test(start_paused = true)]
