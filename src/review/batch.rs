@@ -335,6 +335,11 @@ impl Batch {
         }
     }
 
+    /// No try of ours is open, as far as the budget is concerned.
+    fn has_no_open_try(&self) -> bool {
+        self.desk.n_in_hand() == 0 && self.n_undoing == 0
+    }
+
     fn limits(&self) -> Limits {
         Limits::new(self.ports.reviewer.capacity())
     }

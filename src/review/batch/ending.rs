@@ -36,6 +36,10 @@ impl Batch {
         self.desk.wake(now);
         self.look_at_health(now);
         self.tell(now);
+        if self.has_no_open_try() {
+            // However the last one ended: the next asks again, and hears whether that was all.
+            self.over_budget = None;
+        }
         match self.phase {
             Phase::PuttingRight => {
                 if self.rewrites.is_empty() && self.n_undoing == 0 {

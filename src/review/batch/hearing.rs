@@ -50,6 +50,8 @@ impl Batch {
             Event::Undone { undo, undone } => self.on_undone(undo, undone, now),
             Event::Noted(noted) => {
                 self.n_undoing = self.n_undoing.saturating_sub(1);
+                // A try that has ended frees what was set aside for it.
+                self.over_budget = None;
                 if let Err(error) = noted {
                     self.stop_now(broken_state(&error), now);
                 }
@@ -160,7 +162,7 @@ impl Batch {
             }
             Ok(Begun::OverBudget { reason }) => {
                 self.back_to_queue(id);
-                if self.desk.n_in_hand() == 0 {
+                if self.has_no_open_try() {
                     self.stop_for(crate::review::settle::Stop::Budget(reason), now);
                 } else {
                     // What is in hand may give back some of what was set aside for it.

@@ -79,12 +79,10 @@ impl Refusals {
     /// No more fetches will come: the last judgement. `None`: nearly every picture is refused.
     pub(super) fn at_the_end(&mut self) -> Option<Vec<Refusal>> {
         let any_refused = self.held.values().any(|refusal| refusal.kind == Kind::Refused);
-        // A few missing ones at the end of a run are missing; that a bucket refuses them is their
-        // fault only if it has served others.
-        if self.held.len() >= MANY_REFUSED || (any_refused && self.n_good == 0) {
-            return None;
-        }
-        Some(self.take())
+        // A bucket that has served others has lost these, a whole job perhaps. One that has served
+        // none is believed a few missing pictures, but no refusal.
+        let is_outage = self.n_good == 0 && (any_refused || self.held.len() >= MANY_REFUSED);
+        (!is_outage).then(|| self.take())
     }
 
     /// Gives up judging and hands all of them out.
@@ -144,12 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_a_few_missing_ones_are_missing_and_many_are_the_buckets_fault() {
+    fn at_the_end_missing_ones_are_the_buckets_fault_if_they_are_many_and_all() {
         let mut refusals = Refusals::default();
         refuse(&mut refusals, 1, Kind::Missing);
         assert_eq!(refusals.at_the_end().map(|judged| judged.len()), Some(1));
         (0..5).for_each(|number| refuse(&mut refusals, number, Kind::Missing));
         assert_eq!(refusals.at_the_end(), None);
+        refusals.served(FetchNo(0));
+        assert_eq!(refusals.at_the_end().map(|judged| judged.len()), Some(5), "others are there");
     }
 
     #[test]

@@ -20,6 +20,21 @@ pub(super) fn refuses_after(n: u32) -> Arc<Bucket> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_pictures_of_a_run_may_be_missing_without_an_outage() {
+    let mut world = World::with(names(45)).await;
+    // A job of which nothing is left, after others.
+    world.bucket = Arc::new(|name, _| match name {
+        name if name >= "p0040" => Err(SourceError::Picture("404: not found".into())),
+        _ => Ok(()),
+    });
+    let ran = world.run().await;
+    let counts = ran.report.counts;
+    assert_eq!((counts.succeeded, counts.errored), (40, 5), "{:?}", ran.report);
+    assert!(ran.report.signal_line(None).is_some());
+    assert!(!ran.has_line("::lookout::problem kind=images_unavailable"), "{:?}", ran.lines);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_uses_up_no_try_and_ends_with_try_later() {
     let mut world = World::with(names(100)).await;
     world.provider = Arc::new(|_, _, _| Err(unavailable(Some(503))));

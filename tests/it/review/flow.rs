@@ -6,6 +6,7 @@ use std::time::Duration;
 use lookout::review::batch::Wish;
 use lookout::review::report::{End, Exit};
 use lookout::review::settings::BudgetSettings;
+use lookout::review::source::SourceError;
 use tokio::sync::watch;
 
 use super::world::{World, names, unreadable};
@@ -144,6 +145,24 @@ async fn the_budget_ends_the_run_and_the_rows_go_back() {
     assert_eq!(ran.report.signal_line(None), None);
     assert_eq!(world.statuses()["downloaded"], 75);
     assert!(world.now().timestamp() > 1_800_000_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_pictures_neither_hold_up_nor_use_up_the_budget() {
+    let mut world = World::with(names(6)).await;
+    world.usd = Some(0.01);
+    world.box_lasts = Some(Duration::from_secs(600));
+    // Two at a time, and the first two are not there.
+    world.budget = BudgetSettings { usd_per_run: Some(0.025), usd_per_day: None };
+    world.bucket = Arc::new(|name, _| match name {
+        "p0000" | "p0001" => Err(SourceError::Picture("404: not found".into())),
+        _ => Ok(()),
+    });
+    let ran = world.run().await;
+    assert_eq!(ran.report.counts.succeeded, 2, "{:?}", ran.report);
+    assert!(ran.has_line("::lookout::problem kind=quota_exhausted provider=budget"));
+    assert!(ran.report.elapsed < Duration::from_secs(60), "{:?}", ran.report);
+    assert_eq!(ran.report.exit(), Exit::TryLater);
 }
 
 #[tokio::test(start_paused = true)]
