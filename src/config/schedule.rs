@@ -14,7 +14,7 @@ use crate::schedule::{
     Cadence, CatchUp, Find, Job, Maintenance, OnStall, Overlap, Pattern, Schedule, ScheduleName,
     SignalMatch, StallOn, slot,
 };
-use crate::watch::{INCIDENT_KINDS, IncidentKind};
+use crate::watch::INCIDENT_KINDS;
 
 const START_GRACE: Duration = Duration::from_secs(120);
 const TIME_BOX: Duration = Duration::from_secs(45 * 60);
@@ -27,6 +27,9 @@ pub(super) const SIGNAL: &str = "Bulk processing completed.";
 
 /// What a pattern of no incident's kind speaks for.
 const FAILURE: &str = "failure";
+
+/// The same, as the incident that it opens is called.
+const RUN_FAILED: &str = "run_failed";
 
 /// The schedule of the shortest way: every hour, a box of 45 minutes.
 pub(super) const BUILT_IN: &str = "image-review";
@@ -240,33 +243,11 @@ fn pattern_kind(section: &Section<'_>) -> Option<String> {
     }
     let kinds: Vec<(&str, &str)> = INCIDENT_KINDS
         .into_iter()
-        .filter(|kind| can_be_seen_in_output(*kind))
+        .filter(|kind| kind.is_for_jobs_to_say())
         .map(|kind| (kind.as_str(), kind.as_str()))
-        .chain([(FAILURE, FAILURE)])
+        .chain([(FAILURE, FAILURE), (RUN_FAILED, FAILURE)])
         .collect();
     section.choice("kind", &kinds).map(str::to_owned)
-}
-
-fn can_be_seen_in_output(kind: IncidentKind) -> bool {
-    match kind {
-        IncidentKind::RunFailed
-        | IncidentKind::RunStalled
-        | IncidentKind::ProviderUnavailable
-        | IncidentKind::ImagesUnavailable
-        | IncidentKind::RecordsUnavailable
-        | IncidentKind::CredentialsRejected
-        | IncidentKind::QuotaExhausted
-        | IncidentKind::ImageErrors => true,
-        IncidentKind::RunMissed
-        | IncidentKind::RunTimedOut
-        | IncidentKind::SignalMissing
-        | IncidentKind::ChannelBroken
-        | IncidentKind::OutboxDegraded
-        | IncidentKind::WasBlind
-        | IncidentKind::LookoutImpaired
-        | IncidentKind::ConfigurationBroken
-        | IncidentKind::BacklogGrowing => false,
-    }
 }
 
 fn maintenance(section: Section<'_>) -> Option<Maintenance> {

@@ -204,7 +204,8 @@ pub fn at_the_end(patient: &Patient<'_>, verdict: Verdict) -> Vec<IncidentWrite>
     let has_image_errors = has_image_errors(patient.schedule, patient.observed);
     if has_image_errors {
         let kind = IncidentKind::ImageErrors;
-        writes.push(patient.fault(kind, severity(kind, 1), patient.facts.clone()));
+        let facts = facts::with_fault(patient.facts.clone(), patient.observed, kind);
+        writes.push(patient.fault(kind, severity(kind, 1), facts));
     }
     if verdict == Verdict::Completed {
         let kept = if has_image_errors { Some(IncidentKind::ImageErrors) } else { None };
@@ -306,8 +307,12 @@ fn good_run(patient: &Patient<'_>, kept: Option<IncidentKind>) -> Vec<IncidentWr
     writes
 }
 
-/// Whether too many images of the run ended in error.
+/// Whether too many images of the run ended in error, by its totals or by what a pattern counted.
 fn has_image_errors(schedule: &Schedule, observed: &Observed) -> bool {
+    let counted = observed.faults.of(IncidentKind::ImageErrors);
+    if counted.is_some_and(|fault| fault.recovered.is_none()) {
+        return true;
+    }
     let bad = observed.count("errored") + observed.count("blocked");
     let all = bad + observed.count("succeeded");
     bad > 0

@@ -279,7 +279,8 @@ impl Answered {
         match &schedule.job {
             Job::Review { .. } | Job::Command(_) => {
                 // Told to go after its signal, a program may well end by that very request.
-                let by_wind_down = signalled && observed.box_ended.is_some() && is_request(exit);
+                let by_wind_down =
+                    signalled && observed.box_ended.is_some() && is_request(schedule, exit);
                 let good_exit = exit.code == Some(0) || by_wind_down;
                 Self { exit: (good_exit && no_failure).into(), signal: signalled.into() }
             }
@@ -297,13 +298,30 @@ impl Answered {
 }
 
 /// Ended by the signal that asks to wind down.
-fn is_request(exit: Exit) -> bool {
+fn is_request(schedule: &Schedule, exit: Exit) -> bool {
+    let asked_by = match &schedule.job {
+        Job::Command(command) => number_of(&command.stop_signal),
+        Job::Review { .. } | Job::Http(_) => None,
+    };
+    // People and service managers ask with these, whatever the schedule says.
     matches!(exit.signal, Some(SIGTERM | SIGINT))
+        || (exit.signal.is_some() && exit.signal == asked_by)
+}
+
+/// The number of a stop signal; `None`: nobody is asked with it.
+fn number_of(name: &str) -> Option<i32> {
+    let names =
+        [("HUP", 1), ("INT", SIGINT), ("QUIT", 3), ("USR1", 10), ("USR2", 12), ("TERM", SIGTERM)];
+    let name = name.trim_start_matches("SIG");
+    names.into_iter().find(|(known, _)| *known == name).map(|(_, number)| number)
 }
 
 fn was_wound_down_without_signal(schedule: &Schedule, observed: &Observed, exit: Exit) -> bool {
     let by_process = !matches!(schedule.job, Job::Http(_));
-    by_process && observed.box_ended.is_some() && observed.signal.is_none() && is_request(exit)
+    by_process
+        && observed.box_ended.is_some()
+        && observed.signal.is_none()
+        && is_request(schedule, exit)
 }
 
 fn interrupted(observed: &Observed) -> Decision {

@@ -304,6 +304,30 @@ fn a_stop_on_request_is_a_failure_unless_the_run_ended_well() {
     assert_eq!(verdict(&schedule(), &good), Verdict::Completed);
 }
 
+/// As the keeper writes down a failure pattern.
+fn failure(detail: &str) -> Event {
+    Event::Problem {
+        kind: "failure".into(),
+        provider: None,
+        status: None,
+        count: 1,
+        calls: None,
+        detail: detail.into(),
+    }
+}
+
+#[test]
+fn a_program_that_ends_by_the_signal_it_is_asked_to_stop_with_was_wound_down() {
+    let mut asked_by_hup = schedule();
+    let Job::Command(command) = &mut asked_by_hup.job else { panic!() };
+    command.stop_signal = "SIGHUP".into();
+    let by_hup = [started(), Event::BoxEnded, killed_by(1), ended_event()];
+    assert_eq!(verdict(&asked_by_hup, &by_hup), Verdict::TimedOut);
+    assert_eq!(verdict(&schedule(), &by_hup), Verdict::Failed, "nobody asked with that signal");
+    let signalled = [started(), signal(), Event::BoxEnded, killed_by(1), ended_event()];
+    assert_eq!(verdict(&asked_by_hup, &signalled), Verdict::Completed);
+}
+
 #[test]
 fn the_last_call_decides_about_an_http_job() {
     let gone = Event::Exited { code: None, signal: None };
@@ -317,7 +341,13 @@ fn the_last_call_decides_about_an_http_job() {
         (vec![], Verdict::Failed),
     ] {
         let mut events = vec![started()];
-        events.extend(calls.clone());
+        for call in &calls {
+            let is_failure = matches!(call, Event::Call { outcome: CallOutcome::Failed, .. });
+            events.extend(is_failure.then(|| failure("answered 502")));
+            events.push(call.clone());
+            // A fault that no pattern explains is told after the call.
+            events.extend(is_failure.then(|| failure("answered 502")));
+        }
         events.extend([gone.clone(), ended_event()]);
         assert_eq!(verdict(&http(), &events), expected, "{calls:?}");
     }

@@ -173,6 +173,31 @@ impl IncidentKind {
         }
     }
 
+    /// Whether a job's output can say it, by a problem line or a pattern: what it meets, not what
+    /// becomes of its run. Anything else that a job calls a problem makes its run a failed one.
+    #[must_use]
+    pub fn is_for_jobs_to_say(self) -> bool {
+        match self {
+            Self::ProviderUnavailable
+            | Self::ImagesUnavailable
+            | Self::RecordsUnavailable
+            | Self::CredentialsRejected
+            | Self::QuotaExhausted
+            | Self::ImageErrors => true,
+            Self::RunMissed
+            | Self::RunStalled
+            | Self::RunTimedOut
+            | Self::RunFailed
+            | Self::SignalMissing
+            | Self::ChannelBroken
+            | Self::OutboxDegraded
+            | Self::WasBlind
+            | Self::LookoutImpaired
+            | Self::ConfigurationBroken
+            | Self::BacklogGrowing => false,
+        }
+    }
+
     /// The kind of this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

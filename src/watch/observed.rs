@@ -79,7 +79,7 @@ pub struct Observed {
     pub progress: Option<Progress>,
     /// Faults by kind.
     pub faults: Faults,
-    /// The last failure pattern.
+    /// The last failure pattern; of an endpoint: since its last good call.
     pub failure: Option<String>,
     /// Totals by name.
     pub counts: BTreeMap<String, u64>,
@@ -178,7 +178,7 @@ impl Observed {
     }
 
     fn take_problem(&mut self, moment: Moment, kind: &str, problem: faults::Problem) {
-        match IncidentKind::parse(kind) {
+        match IncidentKind::parse(kind).filter(|kind| kind.is_for_jobs_to_say()) {
             Some(kind) => {
                 let source = self.source_of(kind, problem.calls);
                 self.faults.problem(kind, moment, faults::Problem { source, ..problem });
@@ -206,6 +206,11 @@ impl Observed {
         self.n_calls += 1;
         self.last_activity = Some(moment);
         self.last_progress = Some(moment);
+        match call.outcome {
+            // The last call decides: a gateway's 502 an hour ago says nothing of this run.
+            CallOutcome::Signal | CallOutcome::Idle => self.failure = None,
+            CallOutcome::Other | CallOutcome::Failed | CallOutcome::TimedOut => {}
+        }
         self.last_call = Some(call);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lookout::keep::evidence::Event;
 use lookout::run::ledger::Ledger;
 use lookout::watch::incidents::Incidents;
-use lookout::watch::{Change, IncidentKind, Severity, Verdict};
+use lookout::watch::{Change, INCIDENT_KINDS, IncidentKind, Severity, Verdict};
 
 use crate::guard::fused::Fuse;
 use crate::guard::scripts::{
@@ -271,6 +271,44 @@ async fn many_image_errors_are_an_incident_of_a_good_run() {
     assert_eq!(world.verdicts().await, vec![Verdict::Completed]);
     world.run_for(HOUR).await;
     assert_eq!(world.told().len(), 2, "the next good run resolves it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_a_pattern_may_say_is_told_also_of_a_run_that_ends_with_its_signal() {
+    let mut kinds = vec![IncidentKind::RunFailed.as_str(), "failure"];
+    kinds.extend(
+        INCIDENT_KINDS.iter().filter(|kind| kind.is_for_jobs_to_say()).map(|kind| kind.as_str()),
+    );
+    assert!(kinds.len() > 6, "{kinds:?}");
+    for kind in kinds {
+        let said = Event::Problem {
+            kind: kind.to_owned(),
+            provider: None,
+            status: None,
+            count: 5,
+            calls: None,
+            detail: "FATAL: what the job printed".to_owned(),
+        };
+        let script = Script {
+            events: vec![
+                (secs(60), said),
+                (secs(61), signal()),
+                (secs(61), exited(0)),
+                (secs(62), crate::guard::scripts::ended()),
+            ],
+            ..Script::default()
+        };
+        let mut world = first(script);
+        world.run_for(HOUR).await;
+        let expected = IncidentKind::parse(kind).unwrap_or(IncidentKind::RunFailed);
+        assert_eq!(world.told().first(), Some(&(expected, Change::Opened)), "{kind}");
+        let facts = &world.news[0].facts;
+        let detail = facts.detail.as_deref().unwrap_or_default();
+        assert!(detail.contains("what the job printed"), "{kind}: {facts:?}");
+        world.run_for(HOUR).await;
+        assert_eq!(world.told().last(), Some(&(expected, Change::Resolved)), "{kind}");
+        assert_eq!(world.told().len(), 2, "{kind}: {:?}", world.told());
+    }
 }
 
 #[tokio::test(start_paused = true)]

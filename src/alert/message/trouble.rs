@@ -332,12 +332,17 @@ fn image_errors(view: &View<'_>) -> Told {
         }
         None => format!("many images of {} ended in error", view.run()),
     };
+    let lead = match (&view.facts.detail, view.facts.counts.contains_key("errored")) {
+        // Another program's images: what it did with them only its own words can say.
+        (Some(detail), false) => format!("The last thing it said: {detail}."),
+        (Some(_) | None, _) => {
+            "Each was tried three times and is left alone now, marked as an error.".to_owned()
+        }
+    };
     Told {
         what,
         subject: format!("many images of {} end in error", view.schedule()),
-        lead: vec![
-            "Each was tried three times and is left alone now, marked as an error.".to_owned(),
-        ],
+        lead: vec![lead],
         steps: vec![
             view.look_at_the_run(),
             step(
