@@ -98,10 +98,7 @@ pub fn judge(case: Case<'_>) -> State {
         return State::Over(ended(case.schedule, observed));
     }
     let Some(started) = observed.started else { return State::Running(Movement::Moving) };
-    let schedule = case.schedule;
-    let limit =
-        schedule.time_box + schedule.signal_grace + schedule.kill_grace + KEEPER_ENDS_WITHIN;
-    if case.boot.saturating_sub(started.boot) > limit {
+    if case.boot.saturating_sub(started.boot) > all_limits(case.schedule) {
         return State::Overdue;
     }
     State::Running(movement(&case))
@@ -119,6 +116,30 @@ fn movement(case: &Case<'_>) -> Movement {
         }
         Some(_) | None => Movement::Moving,
     }
+}
+
+/// What becomes of a run whose evidence can't be read and has not been for so long; `None`: wait.
+#[must_use]
+pub fn unreadable(
+    schedule: &Schedule,
+    keeper: Option<Presence>,
+    lasts: Duration,
+    error: &str,
+) -> Option<Decision> {
+    let limit = match keeper {
+        Some(Presence::Gone) => KEEPER_ENDS_WITHIN,
+        // It holds its job to the limits, whether we can read of it or not.
+        Some(Presence::Alive) | None => all_limits(schedule),
+    };
+    (lasts > limit).then(|| Decision {
+        verdict: Verdict::Interrupted,
+        reason: format!("nobody knows how it went: its evidence can't be read ({error})"),
+    })
+}
+
+/// Box, graces, and the keeper's time to notice and write.
+fn all_limits(schedule: &Schedule) -> Duration {
+    schedule.time_box + schedule.signal_grace + schedule.kill_grace + KEEPER_ENDS_WITHIN
 }
 
 /// The run of a keeper that was stopped from outside because it was overdue.

@@ -58,6 +58,8 @@ struct Watched {
     verdict: Option<Verdict>,
     /// Boot time at which the run was first looked at.
     first_seen: Duration,
+    /// Boot time since which its evidence can't be read.
+    unreadable: Option<Duration>,
     /// Whether it was killed by us.
     killed: Option<Duration>,
     /// It was still there after all its limits: whoever kills it knows why it is gone.

@@ -274,6 +274,19 @@ async fn many_image_errors_are_an_incident_of_a_good_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_whose_evidence_can_not_be_read_is_told_and_does_not_hold_up_the_next() {
+    for script in [good(1200), hanging(), hanging_with_its_keeper()] {
+        let mut world = first(Script { is_unreadable: true, ..script });
+        world.run_for(HOUR * 2).await;
+        assert_eq!(world.verdicts().await, vec![Verdict::Interrupted, Verdict::Completed]);
+        let kind = IncidentKind::RunFailed;
+        assert_eq!(world.told(), vec![(kind, Change::Opened), (kind, Change::Resolved)]);
+        let detail = world.news[0].facts.detail.clone().unwrap_or_default();
+        assert!(detail.contains("permission denied"), "{detail}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn whatever_a_pattern_may_say_is_told_also_of_a_run_that_ends_with_its_signal() {
     let mut kinds = vec![IncidentKind::RunFailed.as_str(), "failure"];
     kinds.extend(

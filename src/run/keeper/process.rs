@@ -133,7 +133,8 @@ impl Keepers for KeeperProcesses {
                 directory.request_stop().map_err(|error| directory_error(&directory, &error))
             }
             StopHow::Kill => {
-                let keeper = keeper_in(&directory)?.filter(is_same_process);
+                // Who can't be read of is found by the mark that its processes carry.
+                let keeper = keeper_in(&directory).ok().flatten().filter(is_same_process);
                 // The tree first: without its keeper, a child that left it has no parent of ours.
                 let mut processes = keeper.map_or_else(Vec::new, |keeper| {
                     let mut tree = descendants(keeper.pid);

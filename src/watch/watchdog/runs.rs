@@ -7,13 +7,13 @@ use chrono::{DateTime, Utc};
 
 use super::{LOG_TAIL_LINES, Stepped, Watchdog, Watched, delta, facts_of};
 use crate::run::RunId;
-use crate::run::keeper::{Presence, StopHow};
+use crate::run::keeper::{KeeperError, Presence, StopHow};
 use crate::run::ledger::{OpenRun, RunProgress};
 use crate::storage::StorageError;
 use crate::watch::diagnose::{Patient, moving, stalled, while_running};
 use crate::watch::incidents::{Occasion, OpenIncident, Outcome};
 use crate::watch::judge::{
-    Case, KEEPER_STARTS_WITHIN, Movement, StartWindow, State, judge, overdue,
+    Case, KEEPER_STARTS_WITHIN, Movement, StartWindow, State, judge, overdue, unreadable,
 };
 use crate::watch::observed::Observed;
 use crate::watch::{Facts, Verdict, facts};
@@ -54,8 +54,8 @@ impl Watchdog {
             None => None,
         };
         // Read after the look at the process: if that was gone, all it wrote is there by now.
-        if !self.read_evidence(open, watched).await {
-            return Ok(());
+        if let Err(error) = self.read_evidence(open, watched).await {
+            return self.without_evidence(open, watched, looked, &error, now, stepped).await;
         }
         let presence = match (looked, &watched.observed.keeper) {
             (Some(presence), _) => presence,
@@ -104,29 +104,53 @@ impl Watchdog {
         }
     }
 
-    /// Whether the evidence could be read.
-    async fn read_evidence(&self, open: &OpenRun, watched: &mut Watched) -> bool {
-        match self.keepers.read(&open.run.id, watched.offset).await {
-            Ok(reading) => {
-                for entry in &reading.entries {
-                    watched.observed.take(entry);
-                    let observed = &watched.observed;
-                    let is_certain = observed.stopping.is_some()
-                        || observed.ended.is_some()
-                        || observed.could_not_start.is_some();
-                    // For a run that an earlier watchdog judged.
-                    if is_certain && watched.at_verdict.is_none() {
-                        watched.at_verdict = Some(observed.clone());
-                    }
-                }
-                watched.offset = reading.next_offset;
-                true
-            }
-            Err(error) => {
-                tracing::warn!(run = %open.run.id, %error, "its evidence can't be read");
-                false
+    /// The run goes on, or not; nobody can say how. It must not hold up its schedule for ever.
+    async fn without_evidence(
+        &mut self,
+        open: &OpenRun,
+        watched: &mut Watched,
+        keeper: Option<Presence>,
+        error: &KeeperError,
+        now: DateTime<Utc>,
+        stepped: &mut Stepped,
+    ) -> Result<(), StorageError> {
+        let boot = self.clock.boot();
+        if watched.unreadable.is_none() {
+            tracing::warn!(run = %open.run.id, %error, "its evidence can't be read");
+        }
+        let lasts = boot.saturating_sub(*watched.unreadable.get_or_insert(boot));
+        let presence = keeper.unwrap_or(Presence::Gone);
+        if open.progress == RunProgress::Judged {
+            return self.watch_judged(open, watched, presence, now, stepped).await;
+        }
+        let Some(decision) = unreadable(&open.run.schedule, keeper, lasts, &error.to_string())
+        else {
+            return Ok(());
+        };
+        self.kill(&open.run.id, watched).await;
+        self.conclude(open, watched, presence, decision, now, stepped).await
+    }
+
+    async fn read_evidence(
+        &self,
+        open: &OpenRun,
+        watched: &mut Watched,
+    ) -> Result<(), KeeperError> {
+        let reading = self.keepers.read(&open.run.id, watched.offset).await?;
+        watched.unreadable = None;
+        for entry in &reading.entries {
+            watched.observed.take(entry);
+            let observed = &watched.observed;
+            let is_certain = observed.stopping.is_some()
+                || observed.ended.is_some()
+                || observed.could_not_start.is_some();
+            // For a run that an earlier watchdog judged.
+            if is_certain && watched.at_verdict.is_none() {
+                watched.at_verdict = Some(observed.clone());
             }
         }
+        watched.offset = reading.next_offset;
+        Ok(())
     }
 
     pub(super) async fn kill(&self, run: &RunId, watched: &mut Watched) {

@@ -30,6 +30,8 @@ struct Play {
     entries: Vec<(Duration, Event)>,
     /// When the process is gone.
     gone_after: Duration,
+    /// Its evidence can't be read.
+    is_unreadable: bool,
 }
 
 type Casting = Box<dyn FnMut(&Slot) -> Script + Send>;
@@ -145,6 +147,7 @@ impl Keepers for ScriptedKeepers {
             started_at: self.clock.now(),
             entries,
             gone_after,
+            is_unreadable: script.is_unreadable,
         };
         plays.insert(run.id.clone(), play);
         Ok(identity)
@@ -166,6 +169,9 @@ impl Keepers for ScriptedKeepers {
         let now = self.clock.boot();
         let plays = self.plays.lock().unwrap();
         let Some(play) = plays.get(run) else { return Ok(Reading::default()) };
+        if play.is_unreadable {
+            return Err(KeeperError::Directory("evidence.jsonl: permission denied".into()));
+        }
         let offset = usize::try_from(offset).unwrap();
         let written = play.entries.iter().filter(|(at, _)| {
             *at <= play.gone_after && play.started_boot.saturating_add(*at) <= now

@@ -19,6 +19,8 @@ pub(crate) struct Script {
     pub(crate) dies_after: Option<Duration>,
     /// What the keeper does when the box, the grace and the kill grace are over.
     pub(crate) job: JobKind,
+    /// Its evidence is there and can't be read.
+    pub(crate) is_unreadable: bool,
 }
 
 /// How a job takes the end of its box.
