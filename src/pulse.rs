@@ -36,6 +36,8 @@ pub struct Beat {
     pub n_steps: u64,
     /// Why the last step failed, if it did.
     pub last_error: Option<String>,
+    /// What it noticed of the machine (its clock was set, it slept), and the boot time of that.
+    pub noticed: Option<(Duration, String)>,
 }
 
 /// The sender's side; each loop owns one. Clones beat as one.
@@ -62,6 +64,11 @@ impl Pulse {
             beat.since = Some(clock.now());
             beat.since_boot = clock.boot();
         });
+    }
+
+    /// Something about the machine that explains what may look odd.
+    pub fn notice(&self, clock: &dyn Clock, what: String) {
+        self.0.send_modify(|beat| beat.noticed = Some((clock.boot(), what)));
     }
 
     /// It is over; says whether the outcome (failed or not, and how) is another than before, so

@@ -32,6 +32,17 @@ const SECRET_NAMES: [&str; 9] = [
     "DATABASE_URL",
 ];
 
+/// The same as a whole word of the name, the last one: `DB_PASS`, but not `COMPASS_URL`;
+/// `MYSQL_PWD`, but not `PWD`, the working directory.
+const LAST_SECRET_WORDS: [&str; 6] = ["PASS", "PWD", "AUTH", "PRIVATE", "DSN", "CREDS"];
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    SECRET_NAMES.iter().any(|part| name.contains(part))
+        || name.rsplit_once('_').is_some_and(|(_, last)| LAST_SECRET_WORDS.contains(&last))
+        || name == "DSN"
+}
+
 /// Shapes of secrets; the first group, if there is one, is kept. Static, so a pattern that does
 /// not compile is found by the first test that redacts anything.
 static SHAPES: LazyLock<Vec<Regex>> = LazyLock::new(|| {
@@ -81,13 +92,8 @@ impl Redactor {
     /// Takes the values of all variables whose name says they are secret; a list separated by
     /// commas counts as its parts, too.
     pub fn from_environment<'a>(vars: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let secrets = vars
-            .into_iter()
-            .filter(|(name, _)| {
-                let name = name.to_ascii_uppercase();
-                SECRET_NAMES.iter().any(|part| name.contains(part))
-            })
-            .flat_map(|(_, value)| {
+        let secrets =
+            vars.into_iter().filter(|(name, _)| is_secret_name(name)).flat_map(|(_, value)| {
                 value.split(',').map(str::trim).chain([value.trim()]).map(Secret::new)
             });
         Self::new(secrets)
@@ -119,6 +125,14 @@ impl Redactor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_are_secret_by_their_names() {
+        let secret = ["API_KEY", "DB_PASS", "MYSQL_PWD", "PROXY_AUTH", "SENTRY_DSN", "DSN"];
+        let open = ["PWD", "COMPASS_URL", "GIT_AUTHOR_NAME", "SSH_AUTH_SOCK", "HOME"];
+        assert!(secret.iter().all(|name| is_secret_name(name)));
+        assert!(!open.iter().any(|name| is_secret_name(name)));
+    }
 
     #[test]
     fn shapes_of_secrets_are_hidden_without_being_configured() {

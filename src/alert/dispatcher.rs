@@ -42,7 +42,7 @@ const POLL: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Settled deliveries are kept so long: for `alert dead`, `audit`, and to know who was told what.
-const KEEP: TimeDelta = TimeDelta::days(90);
+pub const KEEP: TimeDelta = TimeDelta::days(90);
 
 /// How often the old ones are looked for.
 const PRUNE_EVERY: TimeDelta = TimeDelta::hours(6);

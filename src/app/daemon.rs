@@ -98,6 +98,9 @@ impl Daemon for Running {
     }
 }
 
+/// What a loop noticed of the machine is shown so long.
+const NOTICED_FOR: Duration = Duration::from_secs(3600);
+
 fn loop_pulse(one: &OneLoop, boot: Duration) -> LoopPulse {
     let beat = one.beat.borrow().clone();
     let silent = boot.saturating_sub(beat.since_boot.max(one.since));
@@ -112,7 +115,10 @@ fn loop_pulse(one: &OneLoop, boot: Duration) -> LoopPulse {
             Doing::Idle => "waiting",
             Doing::Running => "working",
         };
-        (PulseState::Alive, format!("{doing}, {} steps", beat.n_steps))
+        let recent =
+            beat.noticed.filter(|(at, _)| boot.saturating_sub(*at) < NOTICED_FOR).map(|(_, it)| it);
+        let noticed = recent.map_or_else(String::new, |what| format!("; {what}"));
+        (PulseState::Alive, format!("{doing}, {} steps{noticed}", beat.n_steps))
     };
     LoopPulse { name: one.name.to_owned(), last_at: beat.since, state, doing }
 }
@@ -148,6 +154,18 @@ mod tests {
         let full = Beat { last_error: Some("disk full".into()), ..beat() };
         let pulse = looked_at(full, 101);
         assert_eq!((pulse.state, pulse.doing.as_str()), (PulseState::Failing, "disk full"));
+    }
+
+    #[test]
+    fn what_a_loop_noticed_of_the_machine_is_shown_for_an_hour() {
+        let what = "the clock of this machine was set by -3600 s (2026-11-22 12:00 UTC)";
+        let noticed = Some((Duration::from_secs(100), what.to_owned()));
+        let pulse = looked_at(Beat { noticed, ..beat() }, 101);
+        assert!(pulse.is_well() && pulse.doing.contains("set by -3600 s"), "{}", pulse.doing);
+        let since_boot = Duration::from_secs(4000);
+        let noticed = Some((Duration::from_secs(100), what.to_owned()));
+        let pulse = looked_at(Beat { noticed, since_boot, ..beat() }, 4001);
+        assert!(!pulse.doing.contains("clock"), "{}", pulse.doing);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::screen::{self, Cell, Format, JsonFlag, Table, Tone};
 use super::when::When;
 use super::{EXIT_FAILED, EXIT_OK, reading};
+use crate::alert::dispatcher::KEEP;
 use crate::alert::told::{DeliveryState, Tellings, Told};
 use crate::clock::{Clock, SystemClock};
 use crate::schedule::slot::due_between;
@@ -100,6 +101,8 @@ pub enum Outcome {
     Delivered,
     /// Nobody was to get it, for a stated reason.
     Suppressed,
+    /// So long ago that what became of it is no longer kept.
+    Forgotten,
     /// Given up, and kept for `lookout alert replay`.
     DeadLettered,
     /// On its way.
@@ -172,7 +175,7 @@ pub async fn audit(
             told_of.insert(incident.id, tellings.told(incident.id).await?);
         }
         let told = incident.and_then(|incident| told_of.get(&incident.id));
-        let bad_slot = bad_slot(slot, verdict, incident, told);
+        let bad_slot = bad_slot(slot, verdict, incident, told, now);
         if matches!(bad_slot.outcome, Outcome::Missing | Outcome::Waiting) {
             let what = format!("{verdict}: {}", bad_slot.detail);
             problems.push(missing(slot, what));
@@ -288,9 +291,10 @@ fn bad_slot(
     verdict: Verdict,
     incident: Option<&Incident>,
     told: Option<&Vec<Told>>,
+    now: DateTime<Utc>,
 ) -> BadSlot {
     let (outcome, detail) = match (incident, told) {
-        (Some(_), Some(told)) => outcome(told),
+        (Some(_), Some(told)) => outcome(told, now),
         _ => (Outcome::Missing, "no incident was open when it was judged".to_owned()),
     };
     BadSlot {
@@ -304,7 +308,7 @@ fn bad_slot(
 }
 
 /// What became of an incident's messages: the best of all channels counts.
-fn outcome(told: &[Told]) -> (Outcome, String) {
+fn outcome(told: &[Told], now: DateTime<Utc>) -> (Outcome, String) {
     let mut best = (Outcome::Missing, "its incident has no news".to_owned());
     let mut consider = |outcome: Outcome, detail: String| {
         if outcome < best.0 {
@@ -314,6 +318,10 @@ fn outcome(told: &[Told]) -> (Outcome, String) {
     for news in told {
         match (news.distributed_at, news.to.is_empty()) {
             (None, _) => consider(Outcome::Waiting, "not yet handed to the channels".to_owned()),
+            (Some(at), true) if now - at > KEEP => consider(
+                Outcome::Forgotten,
+                format!("deliveries are kept for {} days", KEEP.num_days()),
+            ),
             (Some(_), true) => consider(
                 Outcome::Suppressed,
                 "no channel is set up for it (by severity or `notify`)".to_owned(),
@@ -368,6 +376,7 @@ pub fn print(report: &Report, format: Format, out: &mut impl Write) -> io::Resul
             let (message, tone) = match bad.outcome {
                 Outcome::Delivered => ("delivered", Tone::Good),
                 Outcome::Suppressed => ("suppressed", Tone::Warning),
+                Outcome::Forgotten => ("no longer kept", Tone::Warning),
                 Outcome::DeadLettered => ("given up", Tone::Warning),
                 Outcome::Waiting => ("on its way", Tone::Warning),
                 Outcome::Missing => ("missing", Tone::Bad),

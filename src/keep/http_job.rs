@@ -85,7 +85,7 @@ impl Prepared {
         let url =
             Url::parse(&url).map_err(|error| format!("`{}` is no URL: {error}", ordered.url))?;
         let mut headers = HeaderMap::new();
-        let mut secrets = Vec::new();
+        let mut secrets = hidden_in(&url, ordered.url, variables);
         for (name, written) in ordered.headers {
             let value = resolve(written, variables)?;
             let header = HeaderName::from_bytes(name.as_bytes())
@@ -95,8 +95,7 @@ impl Prepared {
             })?;
             if value != *written {
                 header_value.set_sensitive(true);
-                let names = |name: &String| written.contains(&format!("${{{name}}}"));
-                secrets.extend(variables.iter().filter(|(n, _)| names(n)).map(|(_, v)| v.clone()));
+                secrets.extend(named_in(written, variables));
                 secrets.push(value);
             }
             headers.insert(header, header_value);
@@ -176,6 +175,20 @@ pub(super) async fn run(prepared: &Prepared, witness: &Arc<Witness>, control: &m
         tell(due, witness);
     }
     witness.record(Event::Exited { code: Some(rounds.exit_code(witness)), signal: None });
+}
+
+/// Values of the variables that are written there.
+fn named_in<'a>(written: &'a str, variables: &'a Variables) -> impl Iterator<Item = String> + 'a {
+    let is_named = move |name: &String| written.contains(&format!("${{{name}}}"));
+    variables.iter().filter(move |(name, _)| is_named(name)).map(|(_, value)| value.clone())
+}
+
+/// What variables brought into the address, save for where it leads: that is what messages name.
+fn hidden_in(url: &Url, written: &str, variables: &Variables) -> Vec<String> {
+    let origin = url.origin().ascii_serialization();
+    named_in(written, variables)
+        .filter(|value| !origin.contains(value.trim_end_matches('/')))
+        .collect()
 }
 
 impl Rounds {
@@ -305,6 +318,17 @@ mod tests {
         let problems = kinds.iter().map(|kind| ((*kind).to_owned(), String::new())).collect();
         let brought = Brought { problems, ..Brought::default() };
         Called { status: Some(200), outcome, detail: String::new(), brought }
+    }
+
+    #[test]
+    fn what_a_variable_brings_into_the_address_is_hidden_but_not_where_it_leads() {
+        let variables: Variables =
+            [("HOST", "http://10.0.0.7:8000/"), ("HOOK_ID", "b1946ac92492d2347c"), ("OTHER", "x")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into();
+        let written = "${HOST}hooks/${HOOK_ID}";
+        let url = Url::parse("http://10.0.0.7:8000/hooks/b1946ac92492d2347c").unwrap();
+        assert_eq!(hidden_in(&url, written, &variables), ["b1946ac92492d2347c"]);
     }
 
     #[test]

@@ -25,8 +25,12 @@ use crate::pulse::{Beat, Pulse};
 pub const DEAD_AFTER: Duration = Duration::from_secs(5);
 
 /// Without a ring for so long, the scheduler is made anew: the crate computes its next ring from
-/// the wall clock and waits for it, for an hour if that was set back by an hour.
-const RECAST_AFTER: Duration = Duration::from_secs(3);
+/// the wall clock and waits for it, for an hour if that was set back by an hour. With
+/// [`LOOK_EVERY`] it rings again well before it would count as dead.
+const RECAST_AFTER: Duration = Duration::from_secs(2);
+
+/// How often the keeper of the bell listens for it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Every second. Six fields, seconds first; UTC, which knows no clock change.
 const EVERY_SECOND: &str = "* * * * * *";
@@ -162,7 +166,7 @@ async fn cast(ringer: &Ringer) -> Result<JobScheduler, JobSchedulerError> {
 /// Makes the scheduler anew whenever it has fallen silent.
 async fn keep_ringing(mut scheduler: JobScheduler, ringer: Ringer) {
     loop {
-        tokio::time::sleep(RECAST_AFTER).await;
+        tokio::time::sleep(LOOK_EVERY).await;
         if ringer.silent_for() < RECAST_AFTER {
             continue;
         }

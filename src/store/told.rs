@@ -53,6 +53,6 @@ fn told(tx: &Transaction<'_>, incident: i64) -> rusqlite::Result<Vec<Told>> {
 #[async_trait]
 impl Tellings for GuardDb {
     async fn told(&self, incident: i64) -> Result<Vec<Told>, StorageError> {
-        self.transact(move |tx| told(tx, incident)).await
+        self.read(move |tx| told(tx, incident)).await
     }
 }

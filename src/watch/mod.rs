@@ -363,6 +363,8 @@ pub struct Facts {
     pub counts: std::collections::BTreeMap<String, u64>,
     /// Cost, if known.
     pub usd: Option<f64>,
+    /// Why nothing more will come of it (`was removed or switched off`), said of its schedule.
+    pub withdrawn: Option<String>,
     /// Who was unavailable or refused us (`gemini`, `supabase`, `images`).
     pub provider: Option<String>,
     /// HTTP status; absent when it could not be reached at all.

@@ -9,6 +9,7 @@ mod loops;
 mod runs;
 mod slots;
 mod verdicts;
+mod withdrawn;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -81,6 +82,8 @@ pub struct Watchdog {
     history: Option<Arc<dyn History>>,
     loops: Loops,
     last_written: Option<DateTime<Utc>>,
+    /// Boot time of the last look for incidents of schedules that are gone.
+    looked_for_withdrawn: Option<Duration>,
     /// The last absence, and until when its slots are the conductor's.
     gap: Option<(Gap, DateTime<Utc>)>,
     /// Tells what can't be recorded.
@@ -119,6 +122,7 @@ impl Watchdog {
             history: None,
             loops: Loops::default(),
             last_written: None,
+            looked_for_withdrawn: None,
             gap: None,
             from_memory: None,
             told_from_memory: HashSet::new(),
@@ -207,6 +211,7 @@ impl Watchdog {
             self.judge_dropped(now, &mut stepped).await,
             self.judge_overdue(now, &mut stepped).await,
             self.judge_loops(now, &mut stepped).await,
+            self.close_withdrawn(now, &mut stepped).await,
             self.remind(now, &mut stepped).await,
             self.sign_of_life(now).await,
         ] {
@@ -221,7 +226,11 @@ impl Watchdog {
         let reading = Reading::take(&*self.clock, now);
         let gap = match &self.last {
             Some(last) => {
-                log_what_happened(last, &reading);
+                for what in what_happened(last, &reading) {
+                    tracing::warn!("{what}");
+                    let what = format!("{what} ({} UTC)", now.format("%Y-%m-%d %H:%M"));
+                    self.pulse.notice(&*self.clock, what);
+                }
                 Gap::between(last, &reading)
             }
             None => Gap::since_sign(self.ledger.last_seen(Loop::Watchdog).await?, now),
@@ -310,15 +319,14 @@ fn facts_of(open: &OpenRun, observed: &Observed) -> Facts {
 }
 
 /// A clock that was set and a machine that slept are worth a line each: they explain much.
-fn log_what_happened(before: &Reading, now: &Reading) {
+fn what_happened(before: &Reading, now: &Reading) -> Vec<String> {
     let set = now.clock_set_since(before);
-    if set.abs() > WORTH_A_LINE {
-        tracing::warn!(seconds = set.num_seconds(), "the clock of this machine was set");
-    }
+    let set = (set.abs() > WORTH_A_LINE)
+        .then(|| format!("the clock of this machine was set by {:+} s", set.num_seconds()));
     let slept = now.slept_since(before);
-    if delta(slept) > WORTH_A_LINE {
-        tracing::warn!(seconds = slept.as_secs(), "this machine was asleep");
-    }
+    let slept = (delta(slept) > WORTH_A_LINE)
+        .then(|| format!("this machine was asleep for {} s", slept.as_secs()));
+    set.into_iter().chain(slept).collect()
 }
 
 fn delta(duration: Duration) -> TimeDelta {

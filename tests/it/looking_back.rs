@@ -80,6 +80,16 @@ async fn a_message_that_was_given_up_or_that_nobody_wanted_is_accounted_for() {
 }
 
 #[tokio::test]
+async fn what_became_of_an_old_message_is_not_guessed() {
+    let past = a_morning_with_a_missed_run().await;
+    distributed(&past, Some(Sending::Sent)).await;
+    let later = at(NOW) + TimeDelta::days(91);
+    past.db.prune(later - TimeDelta::days(90)).await.unwrap();
+    let report = audit::audit(&*past.db, &*past.db, at(FROM), at(NOW), later).await.unwrap();
+    assert_eq!(report.bad[0].outcome, Outcome::Forgotten, "{:?}", report.bad[0]);
+}
+
+#[tokio::test]
 async fn an_audit_fails_while_a_message_has_not_gone_out() {
     let past = a_morning_with_a_missed_run().await;
     let fresh = report(&past).await;

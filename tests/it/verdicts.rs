@@ -274,6 +274,21 @@ async fn many_image_errors_are_an_incident_of_a_good_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_incident_of_a_schedule_that_is_removed_is_closed_and_says_so() {
+    let mut world = World::new(vec![hourly("review"), hourly("other")], |slot| {
+        if slot.schedule.as_str() == "review" { failing(60, 1) } else { good(60) }
+    });
+    world.run_for(HOUR).await;
+    let kind = IncidentKind::RunFailed;
+    assert_eq!(world.told(), [(kind, Change::Opened)]);
+    world.configure(vec![hourly("other")]);
+    world.run_for(HOUR * 30).await;
+    assert_eq!(world.told(), [(kind, Change::Opened), (kind, Change::Resolved)], "no reminder");
+    let withdrawn = world.news[1].facts.withdrawn.as_deref();
+    assert_eq!(withdrawn, Some("was removed or switched off"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_whose_evidence_can_not_be_read_is_told_and_does_not_hold_up_the_next() {
     for script in [good(1200), hanging(), hanging_with_its_keeper()] {
         let mut world = first(Script { is_unreadable: true, ..script });

@@ -53,6 +53,9 @@ fn message(view: &View<'_>, what: String) -> Message {
 
 fn works_again(view: &View<'_>) -> String {
     let schedule = view.schedule();
+    if let Some(withdrawn) = &view.facts.withdrawn {
+        return format!("{schedule} {withdrawn}; its open incident is closed");
+    }
     match view.incident.kind {
         IncidentKind::RunMissed => format!("{schedule} starts again"),
         IncidentKind::RunStalled => format!("{schedule} moves again"),
