@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::work::{Close, Trouble, Undo, What};
 use super::{Batch, Phase, Rewrite, Stage};
 use crate::review::record::{RecordId, Settlement, Written};
-use crate::review::report::{News, RowResult};
+use crate::review::report::{End, News, RowResult};
 use crate::review::settle::{Ending, TRIES};
 
 impl Batch {
@@ -53,7 +53,7 @@ impl Batch {
                 self.records.good(now);
                 self.items.remove(id);
                 match written {
-                    Written::Yes => self.counts.returned += 1,
+                    Written::Yes => self.count_returned(),
                     Written::Lost => self.count_lost(id),
                 }
             }
@@ -89,6 +89,23 @@ impl Batch {
             Err(auto_review_details.clone())
         };
         self.say(&News::Result(RowResult { image_id: id.0.clone(), result }));
+    }
+
+    /// By what stopped the run, not by what each row met: reasons are few, rows are many.
+    fn count_returned(&mut self) {
+        self.counts.returned += 1;
+        let why = match &self.phase {
+            Phase::PuttingRight | Phase::Working => "no answer came within its time",
+            Phase::WindingDown { end, .. } | Phase::GivingBack { end, .. } => match end {
+                End::Done | End::BoxFull => "the run's time was over before its turn",
+                End::GaveUp { kind, .. } => kind,
+                End::Exhausted(_) => "out of quota or budget",
+                End::Credentials(_) => "no key is accepted",
+                End::Misconfigured(_) => "something is set up wrongly",
+                End::Broken(_) => "rows or notes can't be written",
+            },
+        };
+        *self.reasons.entry(format!("given back: {why}")).or_default() += 1;
     }
 
     /// Somebody else has changed the row while it was in our hands: it is left as it is.

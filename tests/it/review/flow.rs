@@ -144,6 +144,7 @@ async fn the_budget_ends_the_run_and_the_rows_go_back() {
     assert!(ran.has_line("::lookout::problem kind=quota_exhausted provider=budget"));
     assert_eq!(ran.report.signal_line(None), None);
     assert_eq!(world.statuses()["downloaded"], 75);
+    assert_eq!(ran.report.reasons["given back: out of quota or budget"], 75);
     assert!(world.now().timestamp() > 1_800_000_000);
 }
 
