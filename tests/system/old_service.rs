@@ -31,8 +31,12 @@ echo "Total batches: $n"
 echo "Bulk auto review process completed."
 "#;
 
-/// How many calls have ended.
-type Calls = Arc<AtomicU32>;
+/// How many calls have begun, and how many have ended.
+#[derive(Clone, Default)]
+struct Calls {
+    begun: Arc<AtomicU32>,
+    ended: Arc<AtomicU32>,
+}
 
 struct OldService {
     url: String,
@@ -44,8 +48,7 @@ impl OldService {
     fn start() -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let calls = Calls::default();
-        let router =
-            Router::new().route("/bulk_auto_review", post(hang)).with_state(Arc::clone(&calls));
+        let router = Router::new().route("/bulk_auto_review", post(hang)).with_state(calls.clone());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}/bulk_auto_review", listener.local_addr().unwrap());
         runtime.spawn(async move { axum::serve(listener, router).await });
@@ -54,13 +57,18 @@ impl OldService {
 
     /// Whether a call has ended.
     fn has_ended(&self) -> bool {
-        self.calls.load(Ordering::SeqCst) > 0
+        self.calls.ended.load(Ordering::SeqCst) > 0
+    }
+
+    fn has_begun(&self) -> bool {
+        self.calls.begun.load(Ordering::SeqCst) > 0
     }
 }
 
 async fn hang(State(calls): State<Calls>) -> &'static str {
+    calls.begun.fetch_add(1, Ordering::SeqCst);
     tokio::time::sleep(HANGS_FOR).await;
-    calls.fetch_add(1, Ordering::SeqCst);
+    calls.ended.fetch_add(1, Ordering::SeqCst);
     UNREACHABLE
 }
 
@@ -95,22 +103,22 @@ fn endpoint_example(service: &OldService, call_timeout: &str) -> String {
 
 struct Told {
     text: String,
-    /// From the end of the first hung call.
+    /// From the moment that was waited for.
     after: Duration,
 }
 
-/// Runs the daemon until its first message.
+/// Runs the daemon until its first message; times it from the moment that a call has come so far.
 #[expect(clippy::disallowed_methods, reason = "real processes are timed")]
-fn first_message(world: &mut World, call_has_ended: impl Fn(&World) -> bool) -> Told {
+fn first_message(world: &mut World, call_has_come_so_far: impl Fn(&World) -> bool) -> Told {
     world.write("lookout.toml", "[service]\ninstance = \"test\"\nbind = \"127.0.0.1:0\"\n");
     world.start_daemon();
-    let mut ended = None;
+    let mut since = None;
     world.wait_for("the first message", Duration::from_secs(60), |world| {
-        if ended.is_none() && call_has_ended(world) {
-            ended = Some(Instant::now());
+        if since.is_none() && call_has_come_so_far(world) {
+            since = Some(Instant::now());
         }
         let text = world.messages().first().map(|(_, body)| body.to_string())?;
-        Some(Told { text, after: ended.map_or(Duration::ZERO, |ended| ended.elapsed()) })
+        Some(Told { text, after: since.map_or(Duration::MAX, |since| since.elapsed()) })
     })
 }
 
@@ -137,8 +145,11 @@ fn the_old_endpoint_is_told_about_when_a_call_reaches_its_time_limit() {
     let service = OldService::start();
     let mut world = World::new();
     world.write("schedules/old.toml", &endpoint_example(&service, "2s"));
-    let told = first_message(&mut world, |_| service.has_ended());
-    it_names_the_cause(&told);
+    let told = first_message(&mut world, |_| service.has_begun());
+    let limit = Duration::from_secs(2);
+    assert!(told.after >= limit, "told before the limit: {:?}", told.after);
+    it_names_the_cause(&Told { after: told.after.saturating_sub(limit), ..told });
+    assert!(!service.has_ended(), "the call was cut off");
 }
 
 #[test]
