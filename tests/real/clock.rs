@@ -190,4 +190,6 @@ fn every_slot_has_one_verdict(world: &World, begin: DateTime<Utc>, end: DateTime
     let kinds: Vec<String> =
         world.messages().iter().map(|(_, body)| body["data"]["kind"].to_string()).collect();
     assert!(kinds.len() <= 4, "a flood: {kinds:?}");
+    // The steps are told; nothing of Lookout's own stood still because of them.
+    assert!(kinds.iter().all(|kind| kind == "\"was_blind\""), "{kinds:?}");
 }
