@@ -230,7 +230,10 @@ fn an_answer_counts_only_if_the_model_says_that_it_finished() {
             }
             Reading::Blocked { .. } => "blocked",
             Reading::AccountLimited => "limited",
-            Reading::Answer(_) | Reading::Broken { .. } | Reading::Prose { .. } => "something else",
+            Reading::Answer(_)
+            | Reading::Broken { .. }
+            | Reading::Prose { .. }
+            | Reading::Foreign { .. } => "something else",
         };
         assert_eq!(found, expected, "{finish}");
     }
@@ -239,6 +242,31 @@ fn an_answer_counts_only_if_the_model_says_that_it_finished() {
     assert!(matches!(read_reply(&value), Reading::Blocked { .. }), "a block wins over an answer");
     let empty = serde_json::json!({"candidates": []});
     assert!(matches!(read_reply(&empty), Reading::Stopped { .. }));
+}
+
+#[test]
+fn what_does_not_begin_as_an_object_is_not_from_gemini_and_what_breaks_off_may_be() {
+    for (body, told) in [
+        ("<html><head><title>Log in</title>", "begins with \"<html><head><title>Log in</title>\""),
+        ("  \n<!DOCTYPE html>", "begins with \"<!DOCTYPE html>\""),
+        ("Service under maintenance", "begins with \"Service under maintenance\""),
+        ("", "it is empty"),
+        ("null", "begins with \"null\""),
+        ("[]", "begins with \"[]\""),
+        ("\"ok\"", "begins with \"\"ok\"\""),
+        (r#"{"error":{"code":407,"message":"Log in first"}}"#, "says error"),
+    ] {
+        let Reading::Foreign { reason } = read(body.as_bytes()).0 else { panic!("{body}") };
+        assert!(reason.starts_with("the answer is not Gemini's"), "{reason}");
+        assert!(reason.contains(told), "{reason}");
+    }
+    let long = read("<p>".repeat(1000).as_bytes()).0;
+    assert!(matches!(&long, Reading::Foreign { reason } if reason.len() < 200), "{long:?}");
+    let whole = serde_json::to_vec(&reply(GOOD)).unwrap();
+    for cut in [1, 30, whole.len() - 1] {
+        let reading = read(&whole[..cut]).0;
+        assert!(matches!(reading, Reading::Stopped { .. }), "cut at {cut}: {reading:?}");
+    }
 }
 
 /// The text that a reply holds, found without our own types.

@@ -513,6 +513,26 @@ async fn a_reason_that_is_new_to_us_is_a_failed_try_after_three_attempts() {
 }
 
 #[tokio::test]
+async fn a_page_where_the_answer_should_be_is_the_providers_fault_and_no_word_on_the_picture() {
+    let page = Act::Answer(200, b"<html><title>Please log in</title></html>".to_vec());
+    let (service, settings) = service([page.clone()]).await;
+    let gemini = client(&settings);
+    assert!(review(&gemini).await.result.is_ok(), "a single one is healed within the try");
+    assert_eq!((gemini.health().calls, gemini.health().faults), (2, 1));
+    service.then_always(page);
+    let Fault::Unavailable { status: Some(200), reason } = fault(review(&gemini).await) else {
+        panic!("kind");
+    };
+    assert!(reason.starts_with("the answer is not Gemini's: it begins with \"<html>"), "{reason}");
+    assert_eq!(service.seen(), 2 + 5);
+    assert_eq!(gemini.health().last_status, Some(200));
+    assert!(!gemini.health().breaker_open, "one picture alone is no outage");
+    let limit = Duration::from_millis(400);
+    assert!(review_until(&gemini, limit, None).await.result.is_err());
+    assert!(gemini.health().breaker_open);
+}
+
+#[tokio::test]
 async fn a_limited_account_is_left_alone_and_the_picture_goes_back() {
     let (service, settings) = service([finished("PUP_LIMITED_DISABLED")]).await;
     let gemini = client(&settings);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lookout::clock::SystemClock;
-use lookout::drill::stand_in::{Behaviour, Outcome, Quota, Refuse, Rule};
+use lookout::drill::stand_in::{Behaviour, Outcome, Quota, Raw, Refuse, Rule};
 use lookout::review::prompt::Prompt;
 use lookout::review::report::Exit;
 use lookout::review::reviewer::Reviewer as _;
@@ -75,6 +75,32 @@ async fn an_overload_of_eight_minutes_costs_no_try_and_is_one_incident() {
         ..Rule::new(Outcome::HighDemand)
     };
     is_sat_out(Behaviour { rules: vec![away], ..Behaviour::default() }, Some(503)).await;
+}
+
+/// A page of somebody between us and the service, with status 200.
+fn login_page() -> Outcome {
+    let body = "<html><title>Please log in</title></html>".to_owned();
+    Outcome::Raw(Raw { status: 200, body, content_type: Some("text/html".into()) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn eight_minutes_of_a_proxys_login_page_cost_no_try_and_are_one_incident() {
+    let away =
+        Rule { after: Duration::from_secs(10), lasts: Some(8 * MINUTE), ..Rule::new(login_page()) };
+    is_sat_out(Behaviour { rules: vec![away], ..Behaviour::default() }, Some(200)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_page_for_everything_judges_no_picture_and_is_no_success() {
+    let stand_in = stand_in(Behaviour::always(login_page())).await;
+    let mut world = World::with(names(100)).await;
+    let spoken = run(&mut world, &shipped(&stand_in, 16)).await;
+    assert_eq!(spoken.report.exit(), Exit::TryLater, "{:?}", spoken.report);
+    assert_eq!(spoken.report.signal_line(None), None);
+    assert_eq!(world.noted(USED_UP), 0);
+    assert_eq!(world.statuses(), [("downloaded".to_owned(), 100)].into());
+    let problem = "::lookout::problem kind=provider_unavailable provider=gemini status=200";
+    assert!(spoken.has_line(problem), "{:?}", spoken.heard);
 }
 
 #[tokio::test(start_paused = true)]

@@ -248,9 +248,12 @@ impl Hand<'_> {
     ) -> Next {
         let gemini = self.gemini;
         if answered.status == 200 {
+            let (reading, usage) = answer::read(&answered.body);
+            if let Reading::Foreign { reason } = &reading {
+                return self.answered_by_another(reason, service);
+            }
             service.succeeded();
             gemini.count_call();
-            let (reading, usage) = answer::read(&answered.body);
             gemini.projects.taken(ticket, usage.tokens_in);
             self.pay(usage);
             return self.read(reading, form, ticket);
@@ -267,6 +270,16 @@ impl Hand<'_> {
         }
         service.succeeded();
         self.act_on(&class, answered.status, form, ticket)
+    }
+
+    /// Somebody between us and the service has answered in its place: no word on the picture.
+    fn answered_by_another(&mut self, reason: &str, service: Permit<'_>) -> Next {
+        service.failed(self.number);
+        // As with a 502, the model may have worked for an answer that was then replaced.
+        self.evidence.possibly_billed += 1;
+        let reason = self.clean(reason);
+        self.count_fault(Some(200), &reason);
+        self.unavailable(Some(200), reason)
     }
 
     fn count_fault(&mut self, status: Option<u16>, reason: &str) {
@@ -362,6 +375,8 @@ impl Hand<'_> {
                 failed(Fault::Unreadable { reason, correction })
             }
             Reading::AccountLimited => self.account_limited(ticket),
+            // `answered` has dealt with it.
+            Reading::Foreign { reason } => self.unavailable(Some(200), self.clean(&reason)),
         }
     }
 
