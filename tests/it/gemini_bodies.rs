@@ -87,6 +87,39 @@ fn depleted_credit_means_the_same_under_its_old_status() {
     assert_eq!(class.kind, Kind::OutOfCredit);
 }
 
+#[test]
+fn a_wrong_key_is_known_by_its_words_alone() {
+    for words in [
+        "API key not valid. Please pass a valid API key.",
+        "API Key not found. Please pass a valid API key.",
+        "API key expired. Please renew the API key.",
+    ] {
+        let body = serde_json::json!({"error": {"code": 400, "message": words,
+            "status": "INVALID_ARGUMENT"}});
+        let class = classify(400, None, body.to_string().as_bytes());
+        assert_eq!(class.kind, Kind::KeyRejected, "{words}");
+        assert_eq!(class.says.contains("has expired"), words.contains("expired"), "{class:?}");
+    }
+}
+
+#[test]
+fn a_detail_that_is_new_to_us_costs_no_other_detail() {
+    let body = serde_json::json!({"error": {"code": 400, "message": "no", "details": [
+        {"@type": "x", "violations": "new"},
+        7,
+        {"@type": "x", "reason": "API_KEY_INVALID", "metadata": ["new"]}]}});
+    let class = classify(400, None, body.to_string().as_bytes());
+    assert_eq!(class.kind, Kind::KeyRejected, "{class:?}");
+    let body = serde_json::json!({"error": {"code": 429, "message": "quota", "details": [
+        {"@type": "x", "links": 7, "locale": {}},
+        {"@type": "x", "violations": ["new", {"quotaId": "RequestsPerDay", "quotaDimensions": 1},
+            {"quotaId": "GenerateRequestsPerDayPerProject", "quotaValue": "500"}]},
+        {"@type": "x", "retryDelay": "55s"}]}});
+    let class = classify(429, None, body.to_string().as_bytes());
+    assert_eq!(class.kind, Kind::Quota(Quota::Day), "{class:?}");
+    assert_eq!(class.limits.len(), 1, "{class:?}");
+}
+
 fn reading(name: &str) -> (Reading, Usage) {
     read(&body(name))
 }
