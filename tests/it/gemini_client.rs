@@ -17,7 +17,7 @@ use lookout::review::prompt::Prompt;
 use lookout::review::reviewer::gemini::check::Finding;
 use lookout::review::reviewer::gemini::client::Gemini;
 use lookout::review::reviewer::gemini::patience::Patience;
-use lookout::review::reviewer::{Ask, Fault, Outcome, Prepared, Reviewer};
+use lookout::review::reviewer::{Ask, DropCause, Fault, Outcome, Prepared, Reviewer};
 use lookout::review::settings::{OnBlocked, Price, Project, ReviewerSettings};
 use lookout::secret::Secret;
 use serde_json::{Value, json};
@@ -354,6 +354,28 @@ async fn a_dead_key_is_not_used_again_and_the_last_one_stops_the_run() {
     let n_calls = service.seen();
     assert!(matches!(fault(review(&gemini).await), Fault::Credentials { .. }));
     assert_eq!(service.seen(), n_calls, "nothing is sent any more");
+}
+
+#[tokio::test]
+async fn what_was_dropped_is_named_while_another_key_lives() {
+    let script = [recorded("err-403-leaked-key"), recorded("err-402-prepay-depleted")];
+    let (service, mut settings) = service(script).await;
+    settings.projects = vec![
+        project("main", &["fake-key-number-1", "fake-key-number-2"]),
+        project("spare", &["fake-key-of-spare"]),
+    ];
+    let gemini = client(&settings);
+    assert_eq!(gemini.health().dropped, []);
+    assert!(review(&gemini).await.result.is_ok());
+    assert_eq!(service.seen(), 3);
+    let dropped = gemini.health().dropped;
+    let named: Vec<_> =
+        dropped.iter().map(|d| (d.project.as_str(), d.key.as_deref(), d.cause)).collect();
+    let expected =
+        [("main", Some("…er-1"), DropCause::Rejected), ("main", None, DropCause::OutOfCredit)];
+    assert_eq!(named, expected);
+    assert!(dropped[0].reason.contains("…er-1 of project main: Google has blocked"));
+    assert!(!format!("{dropped:?}").contains("fake-key"), "{dropped:?}");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::review::reviewer::gemini::classifier::{Class, Kind, OnKey, Quota};
 use crate::review::reviewer::gemini::pace::{Number, Pace};
 use crate::review::reviewer::gemini::patience::Patience;
+use crate::review::reviewer::{DropCause, Dropped};
 use crate::review::settings::Project;
 use crate::secret::Secret;
 
@@ -77,6 +78,9 @@ struct Closed {
 #[derive(Clone, Debug)]
 struct Out {
     kind: Kind,
+    project: String,
+    /// `None`: all keys of the project.
+    key: Option<String>,
     says: String,
 }
 
@@ -140,6 +144,18 @@ impl Projects {
     /// Whose turn it is now.
     pub fn turn(&self, now: Instant, wall: DateTime<Utc>) -> Turn {
         self.inner().turn(now, wall)
+    }
+
+    /// Who is out, in the order in which they went. The words are the service's own.
+    #[must_use]
+    pub fn dropped(&self) -> Vec<Dropped> {
+        let dropped = |out: &Out| Dropped {
+            project: out.project.clone(),
+            key: out.key.clone(),
+            cause: cause(out.kind),
+            reason: out.says.clone(),
+        };
+        self.inner().out.iter().map(dropped).collect()
     }
 
     /// The request was taken by the service, whatever it made of it.
@@ -224,7 +240,8 @@ impl Inner {
                         state.name,
                         class.says
                     );
-                    self.out.push(Out { kind: class.kind, says });
+                    let (project, key) = (state.name.clone(), Some(key.secret.hint()));
+                    self.out.push(Out { kind: class.kind, project, key, says });
                 }
             }
             OnKey::DropProject => {
@@ -232,7 +249,8 @@ impl Inner {
                 state.keys.iter_mut().for_each(|key| key.fate = Fate::Out);
                 if was_live {
                     let says = format!("project {}: {}", state.name, class.says);
-                    self.out.push(Out { kind: class.kind, says });
+                    let project = state.name.clone();
+                    self.out.push(Out { kind: class.kind, project, key: None, says });
                 }
             }
             OnKey::Rest => state.rest(ticket, class, now, wall, self.patience.vague),
@@ -286,6 +304,18 @@ impl State {
         let is_covered = self.rest.as_ref().is_some_and(|rest| rest.until >= now + delay);
         if !is_covered {
             self.rest = Some(Rest { since: now, until: now + with_jitter(delay) });
+        }
+    }
+}
+
+fn cause(kind: Kind) -> DropCause {
+    match kind {
+        Kind::OutOfCredit | Kind::Quota(_) => DropCause::OutOfCredit,
+        Kind::Location | Kind::ModelRetired | Kind::NoSuchModel | Kind::Misunderstood(_) => {
+            DropCause::NotAllowed
+        }
+        Kind::KeyRejected | Kind::ProjectRejected | Kind::Picture(_) | Kind::Overloaded(_) => {
+            DropCause::Rejected
         }
     }
 }
