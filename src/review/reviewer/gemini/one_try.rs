@@ -4,12 +4,15 @@
 //! Invariant: no attempt begins or lasts beyond the try's limit or the asker's deadline; a picture
 //! that was blocked or judged is never sent again.
 
+mod waiting;
+
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use self::waiting::Rested;
 use crate::http::Failure;
 use crate::review::reviewer::gemini::answer::{self, Reading, Usage};
 use crate::review::reviewer::gemini::breaker::Permit;
@@ -40,7 +43,8 @@ struct Hand<'a> {
     /// Of the picture: the breakers tell one that fails again and again from many that do.
     number: u64,
     ask: &'a Ask<'a>,
-    /// The earlier of the asker's deadline and the try's limit.
+    /// The earlier of the asker's deadline and the try's limit; a rest that was waited out is not
+    /// the try's time.
     until: Instant,
     evidence: Evidence,
     /// What was reserved for this try, in USD.
@@ -54,6 +58,8 @@ struct Hand<'a> {
     at_first: Meanwhile,
     /// The last word was that there is no quota.
     no_quota: Option<String>,
+    n_over_quota: u32,
+    rested: Rested,
     /// How all attempts had fared when this try met its first fault, and this try's part since.
     troubled: Option<(Meanwhile, Meanwhile)>,
     /// What stood in the way last, for when time runs out.
@@ -93,6 +99,8 @@ pub(super) async fn run(gemini: &Gemini, ask: &Ask<'_>) -> Outcome {
         read_again: 0,
         at_first: gemini.fared(),
         no_quota: None,
+        n_over_quota: 0,
+        rested: Rested::No,
         troubled: None,
         trouble: None,
         body: None,
@@ -154,40 +162,6 @@ impl Hand<'_> {
                 let class = Class { kind: Kind::KeyRejected, says, limits: Vec::new() };
                 self.refused(&ticket, &class);
                 Next::Again(Duration::ZERO)
-            }
-        }
-    }
-
-    /// Waits for a key's turn.
-    async fn ticket(&mut self) -> Result<Ticket, Fault> {
-        let Ok(_in_line) = timeout_at(self.until, self.gemini.queue.lock()).await else {
-            return Err(Fault::OutOfTime);
-        };
-        loop {
-            match self.gemini.projects.turn(Instant::now(), self.gemini.clock.now()) {
-                Turn::Go(ticket) => return Ok(ticket),
-                // Its turn did not come: as a rule nobody's fault.
-                Turn::Wait(at) if at >= self.until => {
-                    return Err(self.out_of_quota().unwrap_or(Fault::OutOfTime));
-                }
-                Turn::Wait(at) => sleep_until(at).await,
-                Turn::Closed { until, says } => {
-                    return Err(Fault::Quota { until: Some(until), reason: self.clean(&says) });
-                }
-                Turn::NoneLeft { kind, says } => {
-                    let reason = self.clean(&says);
-                    return Err(match kind {
-                        Kind::OutOfCredit | Kind::Quota(_) => Fault::Quota { until: None, reason },
-                        Kind::Location
-                        | Kind::ModelRetired
-                        | Kind::NoSuchModel
-                        | Kind::Misunderstood(_) => Fault::Misconfigured { reason },
-                        Kind::KeyRejected
-                        | Kind::ProjectRejected
-                        | Kind::Picture(_)
-                        | Kind::Overloaded(_) => Fault::Credentials { reason },
-                    });
-                }
             }
         }
     }
@@ -416,6 +390,7 @@ impl Hand<'_> {
                 self.gemini.too_many();
                 // As a rule a matter of a minute.
                 self.no_quota = Some(self.clean(&class.says));
+                self.n_over_quota += 1;
                 self.trouble = None;
                 Next::Again(Duration::ZERO)
             }
@@ -516,14 +491,6 @@ impl Hand<'_> {
         }
         let reason = format!("there was no answer within {limit:.0} s");
         Fault::Unavailable { status: None, reason }
-    }
-
-    /// A whole try's time, and nobody was let through: quota does not come back by waiting.
-    fn out_of_quota(&self) -> Option<Fault> {
-        let in_vain = self.ask.deadline > self.until
-            && self.gemini.fared().answered == self.at_first.answered;
-        let reason = self.no_quota.clone().filter(|_| in_vain)?;
-        Some(Fault::Quota { until: None, reason })
     }
 
     fn clean(&self, text: &str) -> String {

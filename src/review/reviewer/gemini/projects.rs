@@ -12,7 +12,7 @@ use chrono::{DateTime, Days, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::America::Los_Angeles;
 use tokio::time::Instant;
 
-use crate::review::reviewer::gemini::classifier::{Class, Kind, OnKey, Quota};
+use crate::review::reviewer::gemini::classifier::{Class, Kind, LONGEST_PAUSE, OnKey, Quota};
 use crate::review::reviewer::gemini::pace::{Number, Pace};
 use crate::review::reviewer::gemini::patience::Patience;
 use crate::review::reviewer::{DropCause, Dropped};
@@ -146,6 +146,12 @@ impl Projects {
         self.inner().turn(now, wall)
     }
 
+    /// When the first project's rest is over; `None`: one does not rest, or none is left.
+    #[must_use]
+    pub fn rests_until(&self, now: Instant, wall: DateTime<Utc>) -> Option<Instant> {
+        self.inner().rests_until(now, wall)
+    }
+
     /// Who is out, in the order in which they went. The words are the service's own.
     #[must_use]
     pub fn dropped(&self) -> Vec<Dropped> {
@@ -255,12 +261,34 @@ impl Inner {
             }
             OnKey::Rest => state.rest(ticket, class, now, wall, self.patience.vague),
             OnKey::RestAll => {
-                if let Kind::Quota(Quota::Account(pause)) = class.kind {
+                let Kind::Quota(Quota::Account(pause)) = class.kind else { return };
+                if pause > LONGEST_PAUSE {
+                    self.close_all(wall + delta(pause), &class.says);
+                } else {
                     let until = now + with_jitter(pause);
                     self.all_rest_until = self.all_rest_until.max(Some(until));
                 }
             }
         }
+    }
+
+    /// Whoever was closed for longer stays so.
+    fn close_all(&mut self, until: DateTime<Utc>, says: &str) {
+        for state in &mut self.projects {
+            if state.closed.as_ref().is_none_or(|closed| closed.until < until) {
+                state.closed = Some(Closed { until, says: says.to_owned() });
+            }
+        }
+    }
+
+    fn rests_until(&self, now: Instant, wall: DateTime<Utc>) -> Option<Instant> {
+        let usable = self.projects.iter().filter(|state| {
+            let is_open = state.closed.as_ref().is_none_or(|closed| closed.until <= wall);
+            is_open && state.keys.iter().any(|key| key.fate == Fate::Live)
+        });
+        let ends =
+            usable.map(|state| state.rest.as_ref().map(|rest| rest.until).max(self.all_rest_until));
+        ends.min().flatten().filter(|until| *until > now)
     }
 }
 
@@ -278,8 +306,7 @@ impl State {
         match quota {
             Quota::Day => self.closed = close(next_quota_day(wall)),
             Quota::Long(delay) => {
-                let delay = TimeDelta::from_std(delay).unwrap_or(CLOSED_FOR);
-                self.closed = close(wall + delay);
+                self.closed = close(wall + delta(delay));
             }
             Quota::Minute(delay) | Quota::Account(delay) => self.rest_for(delay, now),
             Quota::Vague => {
@@ -318,6 +345,10 @@ fn cause(kind: Kind) -> DropCause {
             DropCause::Rejected
         }
     }
+}
+
+fn delta(delay: Duration) -> TimeDelta {
+    TimeDelta::from_std(delay).unwrap_or(CLOSED_FOR)
 }
 
 fn with_jitter(delay: Duration) -> Duration {
