@@ -175,7 +175,7 @@ pub enum Fault {
         /// For people.
         reason: String,
     },
-    /// The deadline came first: no try is used up.
+    /// The deadline came first, or it must not be sent again in this run: no try is used up.
     OutOfTime,
 }
 

@@ -565,6 +565,18 @@ async fn a_limited_account_is_left_alone_and_the_picture_goes_back() {
 }
 
 #[tokio::test]
+async fn a_picture_that_met_the_limit_of_an_account_is_not_sent_through_another() {
+    let (service, mut settings) = service([finished("PUP_LIMITED_DISABLED")]).await;
+    settings.projects =
+        vec![project("main", &["fake-key-of-main"]), project("spare", &["fake-key-of-spare"])];
+    let gemini = client(&settings);
+    assert_eq!(fault(review(&gemini).await), Fault::OutOfTime, "it goes back");
+    assert_eq!(service.seen(), 1);
+    assert!(review(&gemini).await.result.is_ok(), "the others go on");
+    assert_eq!(service.keys(), ["fake-key-of-main", "fake-key-of-spare"]);
+}
+
+#[tokio::test]
 async fn one_unreadable_picture_is_its_own_fault_but_ten_in_a_row_are_not() {
     let (service, settings) = service([]).await;
     let gemini = client(&settings);

@@ -354,7 +354,8 @@ impl Hand<'_> {
         }
     }
 
-    /// The picture is not sent again: that is what the limit is about.
+    /// The picture is not sent again, through no other project either: that is what the limit is
+    /// about. It goes back, and that the key is out is told.
     fn account_limited(&mut self, ticket: &Ticket) -> Next {
         let says = "Google has limited the account under its use policy (PUP_LIMITED_DISABLED): \
                     look into AI Studio";
@@ -363,9 +364,11 @@ impl Hand<'_> {
         self.refused(ticket, &class);
         failed(match self.gemini.projects.turn(Instant::now(), self.gemini.clock.now()) {
             Turn::NoneLeft { says, .. } => Fault::Credentials { reason: self.clean(&says) },
-            Turn::Go(_) | Turn::Wait(_) | Turn::Closed { .. } => {
-                Fault::Unavailable { status: None, reason: says.to_owned() }
+            Turn::Go(ticket) => {
+                self.gemini.projects.unused(&ticket);
+                Fault::OutOfTime
             }
+            Turn::Wait(_) | Turn::Closed { .. } => Fault::OutOfTime,
         })
     }
 

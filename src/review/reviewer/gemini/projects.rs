@@ -172,6 +172,13 @@ impl Projects {
         }
     }
 
+    /// The request was not sent after all.
+    pub fn unused(&self, ticket: &Ticket) {
+        if let Some(state) = self.inner().projects.get_mut(ticket.project) {
+            state.pace.refused(ticket.number);
+        }
+    }
+
     /// The request was refused for its key or its quota.
     pub fn refused(&self, ticket: &Ticket, class: &Class, now: Instant, wall: DateTime<Utc>) {
         self.inner().refused(ticket, class, now, wall);
