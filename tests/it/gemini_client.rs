@@ -621,6 +621,20 @@ async fn an_unknown_price_is_unknown_and_a_configured_one_counts() {
 }
 
 #[tokio::test]
+async fn every_model_of_the_price_list_has_its_price() {
+    for (model, input, output) in [
+        ("gemini-3.1-pro-preview", 2.0, 12.0),
+        ("gemini-3-flash-preview", 0.5, 3.0),
+        ("gemini-2.5-flash-lite", 0.1, 0.4),
+    ] {
+        let (_service, mut settings) = service([]).await;
+        settings.model = model.into();
+        let usd = review(&client(&settings)).await.evidence.usd.unwrap();
+        assert!((usd - (1620.0 * input + 100.0 * output) / 1e6).abs() < 1e-12, "{model}: {usd}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_at_a_cheaper_tier_costs_less() {
     let mut value = reply(GOOD);
     value["usageMetadata"]["serviceTier"] = json!("flex");
