@@ -175,7 +175,7 @@ pub enum Fault {
         /// For people.
         reason: String,
     },
-    /// The deadline came first: no try is used up.
+    /// The deadline came first, or it must not be sent again in this run: no try is used up.
     OutOfTime,
 }
 
@@ -202,6 +202,32 @@ pub struct Health {
     pub last_detail: Option<String>,
     /// All calls wait: the breaker is open.
     pub breaker_open: bool,
+    /// Keys and projects that are not used again in this run, in the order in which they went.
+    pub dropped: Vec<Dropped>,
+}
+
+/// A key, or a whole project, that the provider no longer lets us use in this run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// The project, as the user calls it.
+    pub project: String,
+    /// `…` and the key's last characters; `None`: every key of the project.
+    pub key: Option<String>,
+    /// What a person would have to put right.
+    pub cause: DropCause,
+    /// For people: the same with project and key in it.
+    pub reason: String,
+}
+
+/// Why a key or project was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropCause {
+    /// The key or the project is not accepted.
+    Rejected,
+    /// There is no credit left.
+    OutOfCredit,
+    /// The model may not be used from here or by this project.
+    NotAllowed,
 }
 
 /// What looks at pictures.

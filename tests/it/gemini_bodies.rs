@@ -87,6 +87,39 @@ fn depleted_credit_means_the_same_under_its_old_status() {
     assert_eq!(class.kind, Kind::OutOfCredit);
 }
 
+#[test]
+fn a_wrong_key_is_known_by_its_words_alone() {
+    for words in [
+        "API key not valid. Please pass a valid API key.",
+        "API Key not found. Please pass a valid API key.",
+        "API key expired. Please renew the API key.",
+    ] {
+        let body = serde_json::json!({"error": {"code": 400, "message": words,
+            "status": "INVALID_ARGUMENT"}});
+        let class = classify(400, None, body.to_string().as_bytes());
+        assert_eq!(class.kind, Kind::KeyRejected, "{words}");
+        assert_eq!(class.says.contains("has expired"), words.contains("expired"), "{class:?}");
+    }
+}
+
+#[test]
+fn a_detail_that_is_new_to_us_costs_no_other_detail() {
+    let body = serde_json::json!({"error": {"code": 400, "message": "no", "details": [
+        {"@type": "x", "violations": "new"},
+        7,
+        {"@type": "x", "reason": "API_KEY_INVALID", "metadata": ["new"]}]}});
+    let class = classify(400, None, body.to_string().as_bytes());
+    assert_eq!(class.kind, Kind::KeyRejected, "{class:?}");
+    let body = serde_json::json!({"error": {"code": 429, "message": "quota", "details": [
+        {"@type": "x", "links": 7, "locale": {}},
+        {"@type": "x", "violations": ["new", {"quotaId": "RequestsPerDay", "quotaDimensions": 1},
+            {"quotaId": "GenerateRequestsPerDayPerProject", "quotaValue": "500"}]},
+        {"@type": "x", "retryDelay": "55s"}]}});
+    let class = classify(429, None, body.to_string().as_bytes());
+    assert_eq!(class.kind, Kind::Quota(Quota::Day), "{class:?}");
+    assert_eq!(class.limits.len(), 1, "{class:?}");
+}
+
 fn reading(name: &str) -> (Reading, Usage) {
     read(&body(name))
 }
@@ -230,7 +263,10 @@ fn an_answer_counts_only_if_the_model_says_that_it_finished() {
             }
             Reading::Blocked { .. } => "blocked",
             Reading::AccountLimited => "limited",
-            Reading::Answer(_) | Reading::Broken { .. } | Reading::Prose { .. } => "something else",
+            Reading::Answer(_)
+            | Reading::Broken { .. }
+            | Reading::Prose { .. }
+            | Reading::Foreign { .. } => "something else",
         };
         assert_eq!(found, expected, "{finish}");
     }
@@ -239,6 +275,31 @@ fn an_answer_counts_only_if_the_model_says_that_it_finished() {
     assert!(matches!(read_reply(&value), Reading::Blocked { .. }), "a block wins over an answer");
     let empty = serde_json::json!({"candidates": []});
     assert!(matches!(read_reply(&empty), Reading::Stopped { .. }));
+}
+
+#[test]
+fn what_does_not_begin_as_an_object_is_not_from_gemini_and_what_breaks_off_may_be() {
+    for (body, told) in [
+        ("<html><head><title>Log in</title>", "begins with \"<html><head><title>Log in</title>\""),
+        ("  \n<!DOCTYPE html>", "begins with \"<!DOCTYPE html>\""),
+        ("Service under maintenance", "begins with \"Service under maintenance\""),
+        ("", "it is empty"),
+        ("null", "begins with \"null\""),
+        ("[]", "begins with \"[]\""),
+        ("\"ok\"", "begins with \"\"ok\"\""),
+        (r#"{"error":{"code":407,"message":"Log in first"}}"#, "says error"),
+    ] {
+        let Reading::Foreign { reason } = read(body.as_bytes()).0 else { panic!("{body}") };
+        assert!(reason.starts_with("the answer is not Gemini's"), "{reason}");
+        assert!(reason.contains(told), "{reason}");
+    }
+    let long = read("<p>".repeat(1000).as_bytes()).0;
+    assert!(matches!(&long, Reading::Foreign { reason } if reason.len() < 200), "{long:?}");
+    let whole = serde_json::to_vec(&reply(GOOD)).unwrap();
+    for cut in [1, 30, whole.len() - 1] {
+        let reading = read(&whole[..cut]).0;
+        assert!(matches!(reading, Reading::Stopped { .. }), "cut at {cut}: {reading:?}");
+    }
 }
 
 /// The text that a reply holds, found without our own types.

@@ -17,7 +17,7 @@ use lookout::review::prompt::Prompt;
 use lookout::review::reviewer::gemini::check::Finding;
 use lookout::review::reviewer::gemini::client::Gemini;
 use lookout::review::reviewer::gemini::patience::Patience;
-use lookout::review::reviewer::{Ask, Fault, Outcome, Prepared, Reviewer};
+use lookout::review::reviewer::{Ask, DropCause, Fault, Outcome, Prepared, Reviewer};
 use lookout::review::settings::{OnBlocked, Price, Project, ReviewerSettings};
 use lookout::secret::Secret;
 use serde_json::{Value, json};
@@ -357,6 +357,28 @@ async fn a_dead_key_is_not_used_again_and_the_last_one_stops_the_run() {
 }
 
 #[tokio::test]
+async fn what_was_dropped_is_named_while_another_key_lives() {
+    let script = [recorded("err-403-leaked-key"), recorded("err-402-prepay-depleted")];
+    let (service, mut settings) = service(script).await;
+    settings.projects = vec![
+        project("main", &["fake-key-number-1", "fake-key-number-2"]),
+        project("spare", &["fake-key-of-spare"]),
+    ];
+    let gemini = client(&settings);
+    assert_eq!(gemini.health().dropped, []);
+    assert!(review(&gemini).await.result.is_ok());
+    assert_eq!(service.seen(), 3);
+    let dropped = gemini.health().dropped;
+    let named: Vec<_> =
+        dropped.iter().map(|d| (d.project.as_str(), d.key.as_deref(), d.cause)).collect();
+    let expected =
+        [("main", Some("…er-1"), DropCause::Rejected), ("main", None, DropCause::OutOfCredit)];
+    assert_eq!(named, expected);
+    assert!(dropped[0].reason.contains("…er-1 of project main: Google has blocked"));
+    assert!(!format!("{dropped:?}").contains("fake-key"), "{dropped:?}");
+}
+
+#[tokio::test]
 async fn a_limit_by_the_minute_is_waited_for_with_the_same_key() {
     let (service, mut settings) = service([minute_quota("0.3s")]).await;
     settings.projects = vec![project("main", &["fake-key-number-1", "fake-key-number-2"])];
@@ -513,6 +535,26 @@ async fn a_reason_that_is_new_to_us_is_a_failed_try_after_three_attempts() {
 }
 
 #[tokio::test]
+async fn a_page_where_the_answer_should_be_is_the_providers_fault_and_no_word_on_the_picture() {
+    let page = Act::Answer(200, b"<html><title>Please log in</title></html>".to_vec());
+    let (service, settings) = service([page.clone()]).await;
+    let gemini = client(&settings);
+    assert!(review(&gemini).await.result.is_ok(), "a single one is healed within the try");
+    assert_eq!((gemini.health().calls, gemini.health().faults), (2, 1));
+    service.then_always(page);
+    let Fault::Unavailable { status: Some(200), reason } = fault(review(&gemini).await) else {
+        panic!("kind");
+    };
+    assert!(reason.starts_with("the answer is not Gemini's: it begins with \"<html>"), "{reason}");
+    assert_eq!(service.seen(), 2 + 5);
+    assert_eq!(gemini.health().last_status, Some(200));
+    assert!(!gemini.health().breaker_open, "one picture alone is no outage");
+    let limit = Duration::from_millis(400);
+    assert!(review_until(&gemini, limit, None).await.result.is_err());
+    assert!(gemini.health().breaker_open);
+}
+
+#[tokio::test]
 async fn a_limited_account_is_left_alone_and_the_picture_goes_back() {
     let (service, settings) = service([finished("PUP_LIMITED_DISABLED")]).await;
     let gemini = client(&settings);
@@ -520,6 +562,18 @@ async fn a_limited_account_is_left_alone_and_the_picture_goes_back() {
     assert!(reason.contains("PUP_LIMITED_DISABLED"), "{reason}");
     assert!(review(&gemini).await.result.is_err());
     assert_eq!(service.seen(), 1);
+}
+
+#[tokio::test]
+async fn a_picture_that_met_the_limit_of_an_account_is_not_sent_through_another() {
+    let (service, mut settings) = service([finished("PUP_LIMITED_DISABLED")]).await;
+    settings.projects =
+        vec![project("main", &["fake-key-of-main"]), project("spare", &["fake-key-of-spare"])];
+    let gemini = client(&settings);
+    assert_eq!(fault(review(&gemini).await), Fault::OutOfTime, "it goes back");
+    assert_eq!(service.seen(), 1);
+    assert!(review(&gemini).await.result.is_ok(), "the others go on");
+    assert_eq!(service.keys(), ["fake-key-of-main", "fake-key-of-spare"]);
 }
 
 #[tokio::test]
@@ -564,6 +618,20 @@ async fn an_unknown_price_is_unknown_and_a_configured_one_counts() {
     let estimate = gemini.estimate();
     assert!(estimate.usual.unwrap() < estimate.at_most.unwrap());
     assert!(usd <= estimate.at_most.unwrap());
+}
+
+#[tokio::test]
+async fn every_model_of_the_price_list_has_its_price() {
+    for (model, input, output) in [
+        ("gemini-3.1-pro-preview", 2.0, 12.0),
+        ("gemini-3-flash-preview", 0.5, 3.0),
+        ("gemini-2.5-flash-lite", 0.1, 0.4),
+    ] {
+        let (_service, mut settings) = service([]).await;
+        settings.model = model.into();
+        let usd = review(&client(&settings)).await.evidence.usd.unwrap();
+        assert!((usd - (1620.0 * input + 100.0 * output) / 1e6).abs() < 1e-12, "{model}: {usd}");
+    }
 }
 
 #[tokio::test]

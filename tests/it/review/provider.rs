@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lookout::clock::SystemClock;
-use lookout::drill::stand_in::{Behaviour, Outcome, Quota, Refuse, Rule};
+use lookout::drill::stand_in::{Behaviour, Outcome, Quota, Raw, Refuse, Rule};
 use lookout::review::prompt::Prompt;
 use lookout::review::report::Exit;
 use lookout::review::reviewer::Reviewer as _;
 use lookout::review::reviewer::gemini::client::Gemini;
 use lookout::review::settings::{BudgetSettings, Price};
 use lookout::watch::{Change, IncidentKind};
+use serde_json::json;
 
 use super::faults::refuses_after;
 use super::wire::{news_of, run, sha256_of, shipped, stand_in, told_of};
@@ -75,6 +76,32 @@ async fn an_overload_of_eight_minutes_costs_no_try_and_is_one_incident() {
         ..Rule::new(Outcome::HighDemand)
     };
     is_sat_out(Behaviour { rules: vec![away], ..Behaviour::default() }, Some(503)).await;
+}
+
+/// A page of somebody between us and the service, with status 200.
+fn login_page() -> Outcome {
+    let body = "<html><title>Please log in</title></html>".to_owned();
+    Outcome::Raw(Raw { status: 200, body, content_type: Some("text/html".into()) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn eight_minutes_of_a_proxys_login_page_cost_no_try_and_are_one_incident() {
+    let away =
+        Rule { after: Duration::from_secs(10), lasts: Some(8 * MINUTE), ..Rule::new(login_page()) };
+    is_sat_out(Behaviour { rules: vec![away], ..Behaviour::default() }, Some(200)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_login_page_for_everything_judges_no_picture_and_is_no_success() {
+    let stand_in = stand_in(Behaviour::always(login_page())).await;
+    let mut world = World::with(names(100)).await;
+    let spoken = run(&mut world, &shipped(&stand_in, 16)).await;
+    assert_eq!(spoken.report.exit(), Exit::TryLater, "{:?}", spoken.report);
+    assert_eq!(spoken.report.signal_line(None), None);
+    assert_eq!(world.noted(USED_UP), 0);
+    assert_eq!(world.statuses(), [("downloaded".to_owned(), 100)].into());
+    let problem = "::lookout::problem kind=provider_unavailable provider=gemini status=200";
+    assert!(spoken.has_line(problem), "{:?}", spoken.heard);
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,4 +207,44 @@ async fn fifty_calls_at_once_stay_within_the_budget_and_reaching_it_is_told() {
     assert!(spoken.has_line("::lookout::problem kind=quota_exhausted provider=budget"));
     let kind = IncidentKind::QuotaExhausted;
     assert_eq!(told_of(&spoken).await, [(kind, Change::Opened), (kind, Change::Resolved)]);
+}
+
+/// The account's limit on spending, with a delay.
+fn spends_too_fast(delay: &str) -> Outcome {
+    let message = format!("You exceeded your spend-based rate limit. Please retry in {delay}.");
+    let error = json!({"code": 429, "message": message, "status": "RESOURCE_EXHAUSTED"});
+    let body = json!({"error": error}).to_string();
+    Outcome::Raw(Raw { status: 429, body, content_type: None })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_must_wait_for_seven_minutes_ends_the_run_and_not_the_backlog() {
+    let eighty = Rule { times: Some(80), ..Rule::new(Outcome::Answer) };
+    let rules = vec![eighty, Rule::new(spends_too_fast("420s"))];
+    let latency = Duration::from_millis(500);
+    let stand_in = stand_in(Behaviour { rules, latency, ..Behaviour::default() }).await;
+    let mut world = World::with(names(300)).await;
+    let spoken = run(&mut world, &shipped(&stand_in, 16)).await;
+    let expected = [("auto_review_success".to_owned(), 80), ("downloaded".to_owned(), 220)];
+    assert_eq!(world.statuses(), expected.into());
+    assert!(spoken.report.counts.returned <= 120, "two claims at most: {:?}", spoken.report);
+    assert_eq!(spoken.report.exit(), Exit::TryLater, "{:?}", spoken.report);
+    assert_eq!(spoken.report.signal_line(None), None);
+    assert_eq!(world.noted(USED_UP), 0);
+    assert!(spoken.has_line("::lookout::problem kind=quota_exhausted"), "{:?}", spoken.heard);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_of_five_minutes_is_waited_for_by_all_and_nothing_goes_back() {
+    let eighty = Rule { times: Some(80), ..Rule::new(Outcome::Answer) };
+    let once = Rule { times: Some(1), ..Rule::new(spends_too_fast("299s")) };
+    let latency = Duration::from_millis(500);
+    let behaviour = Behaviour { rules: vec![eighty, once], latency, ..Behaviour::default() };
+    let stand_in = stand_in(behaviour).await;
+    let mut world = World::with(names(300)).await;
+    let spoken = run(&mut world, &shipped(&stand_in, 16)).await;
+    let counts = spoken.report.counts;
+    assert_eq!((counts.succeeded, counts.returned), (300, 0), "{:?}", spoken.report);
+    assert!(spoken.report.signal_line(None).is_some());
+    assert!((299..400).contains(&spoken.report.elapsed.as_secs()), "{:?}", spoken.report);
 }

@@ -5,6 +5,7 @@
 //! whole answer object and nothing else. Nothing is guessed, completed or repaired.
 
 use crate::review::reviewer::Answer;
+use crate::review::reviewer::gemini::wire::error::ErrorEnvelope;
 use crate::review::reviewer::gemini::wire::response::{
     Candidate, GenerateContentResponse, SafetyRating,
 };
@@ -12,6 +13,9 @@ use crate::review::reviewer::gemini::wire::{FinishReason, HarmCategory, HarmProb
 
 /// Characters of the model's words that are kept in a reason.
 const MAX_QUOTED: usize = 200;
+/// Characters of somebody else's page: enough to tell a login from a maintenance, before the part
+/// where it may carry a session.
+const MAX_QUOTED_OF_PAGE: usize = 60;
 
 /// What a body of status 200 holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +50,12 @@ pub enum Reading {
     },
     /// The account is limited under the use policy: the project must not be used again.
     AccountLimited,
+    /// Not from Gemini: the page of a proxy or of a gateway under maintenance, or nothing at all. It
+    /// says nothing of the picture.
+    Foreign {
+        /// For people.
+        reason: String,
+    },
 }
 
 /// What one call cost.
@@ -64,6 +74,9 @@ pub struct Usage {
 /// Reads a body of status 200.
 #[must_use]
 pub fn read(body: &[u8]) -> (Reading, Usage) {
+    if let Some(reason) = foreign(body) {
+        return (Reading::Foreign { reason }, Usage::default());
+    }
     let response = match parse(body) {
         Ok(response) => response,
         Err(error) => {
@@ -79,6 +92,24 @@ pub fn read(body: &[u8]) -> (Reading, Usage) {
         tier: metadata.and_then(|m| m.service_tier.clone()),
     };
     (judge(&response), usage)
+}
+
+/// Why it can't come from Gemini. A body that begins as an object and breaks off may have been an
+/// answer, so it is not judged here.
+fn foreign(body: &[u8]) -> Option<String> {
+    let is_wrong = |how: &str| Some(format!("the answer is not Gemini's: {how}"));
+    match body.trim_ascii_start() {
+        [] => is_wrong("it is empty"),
+        [b'{', ..] => serde_json::from_slice::<ErrorEnvelope>(body)
+            .ok()
+            .and_then(|_| is_wrong("it has status 200 and says error")),
+        other => {
+            let head = &other[..other.len().min(4 * MAX_QUOTED_OF_PAGE)];
+            let head = String::from_utf8_lossy(head);
+            let begins = shortened_to(MAX_QUOTED_OF_PAGE, &head);
+            is_wrong(&format!("it begins with \"{begins}\""))
+        }
+    }
 }
 
 fn parse(body: &[u8]) -> Result<GenerateContentResponse, String> {
@@ -159,13 +190,16 @@ fn read_text(text: &str) -> Reading {
                 .into(),
         },
         Err(_) => Reading::Prose {
-            reason: format!("Gemini answered in prose instead of JSON: \"{}\"", shortened(text)),
+            reason: format!(
+                "Gemini answered in prose instead of JSON: \"{}\"",
+                shortened_to(MAX_QUOTED, text)
+            ),
         },
     }
 }
 
-fn shortened(text: &str) -> String {
+fn shortened_to(most: usize, text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let short: String = words.chars().take(MAX_QUOTED).collect();
+    let short: String = words.chars().take(most).collect();
     if short.len() < words.len() { format!("{short}…") } else { short }
 }

@@ -14,6 +14,7 @@ mod refusals;
 use std::time::Duration;
 
 use self::body::{in_its_words, parse};
+pub use self::quota::LONGEST_PAUSE;
 use self::quota::{limits, too_many};
 use self::refusals::{bad_request, forbidden, not_found, overloaded, unauthenticated};
 

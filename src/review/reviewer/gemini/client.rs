@@ -219,6 +219,10 @@ impl Reviewer for Gemini {
     fn health(&self) -> Health {
         let mut health = lock(&self.health).clone();
         health.breaker_open = self.network.is_open() || self.service.is_open();
+        health.dropped = self.projects.dropped();
+        for dropped in &mut health.dropped {
+            dropped.reason = self.redactor.redact(&dropped.reason).into_owned();
+        }
         health
     }
 

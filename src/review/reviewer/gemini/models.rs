@@ -64,7 +64,7 @@ const fn row_from(model: &'static str, from: (i32, u32, u32), input: f64, output
 }
 
 /// Later rows of a model replace earlier ones once their day has come.
-const PRICES: [Row; 13] = [
+const PRICES: [Row; 14] = [
     row("gemini-3.5-flash-lite", 0.30, 2.50),
     row("gemini-3.1-flash-lite", 0.25, 1.50),
     row("gemini-3.8-flash", 0.75, 3.75),
@@ -78,6 +78,7 @@ const PRICES: [Row; 13] = [
     row_from("gemini-4-argon", (2026, 12, 1), 4.00, 20.00),
     row("gemini-2.5-flash-lite", 0.10, 0.40),
     row("gemini-3-flash-preview", 0.50, 3.00),
+    row("gemini-3.1-pro-preview", 2.00, 12.00),
 ];
 
 /// The built-in price of a model at a time.

@@ -4,12 +4,15 @@
 //! Invariant: no attempt begins or lasts beyond the try's limit or the asker's deadline; a picture
 //! that was blocked or judged is never sent again.
 
+mod waiting;
+
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use self::waiting::Rested;
 use crate::http::Failure;
 use crate::review::reviewer::gemini::answer::{self, Reading, Usage};
 use crate::review::reviewer::gemini::breaker::Permit;
@@ -40,7 +43,8 @@ struct Hand<'a> {
     /// Of the picture: the breakers tell one that fails again and again from many that do.
     number: u64,
     ask: &'a Ask<'a>,
-    /// The earlier of the asker's deadline and the try's limit.
+    /// The earlier of the asker's deadline and the try's limit; a rest that was waited out is not
+    /// the try's time.
     until: Instant,
     evidence: Evidence,
     /// What was reserved for this try, in USD.
@@ -54,6 +58,8 @@ struct Hand<'a> {
     at_first: Meanwhile,
     /// The last word was that there is no quota.
     no_quota: Option<String>,
+    n_over_quota: u32,
+    rested: Rested,
     /// How all attempts had fared when this try met its first fault, and this try's part since.
     troubled: Option<(Meanwhile, Meanwhile)>,
     /// What stood in the way last, for when time runs out.
@@ -93,6 +99,8 @@ pub(super) async fn run(gemini: &Gemini, ask: &Ask<'_>) -> Outcome {
         read_again: 0,
         at_first: gemini.fared(),
         no_quota: None,
+        n_over_quota: 0,
+        rested: Rested::No,
         troubled: None,
         trouble: None,
         body: None,
@@ -158,40 +166,6 @@ impl Hand<'_> {
         }
     }
 
-    /// Waits for a key's turn.
-    async fn ticket(&mut self) -> Result<Ticket, Fault> {
-        let Ok(_in_line) = timeout_at(self.until, self.gemini.queue.lock()).await else {
-            return Err(Fault::OutOfTime);
-        };
-        loop {
-            match self.gemini.projects.turn(Instant::now(), self.gemini.clock.now()) {
-                Turn::Go(ticket) => return Ok(ticket),
-                // Its turn did not come: as a rule nobody's fault.
-                Turn::Wait(at) if at >= self.until => {
-                    return Err(self.out_of_quota().unwrap_or(Fault::OutOfTime));
-                }
-                Turn::Wait(at) => sleep_until(at).await,
-                Turn::Closed { until, says } => {
-                    return Err(Fault::Quota { until: Some(until), reason: self.clean(&says) });
-                }
-                Turn::NoneLeft { kind, says } => {
-                    let reason = self.clean(&says);
-                    return Err(match kind {
-                        Kind::OutOfCredit | Kind::Quota(_) => Fault::Quota { until: None, reason },
-                        Kind::Location
-                        | Kind::ModelRetired
-                        | Kind::NoSuchModel
-                        | Kind::Misunderstood(_) => Fault::Misconfigured { reason },
-                        Kind::KeyRejected
-                        | Kind::ProjectRejected
-                        | Kind::Picture(_)
-                        | Kind::Overloaded(_) => Fault::Credentials { reason },
-                    });
-                }
-            }
-        }
-    }
-
     fn form(&self) -> Form {
         let mut form = self.gemini.form();
         form.max_output_tokens = form.max_output_tokens.saturating_mul(1 << self.larger_caps);
@@ -248,9 +222,12 @@ impl Hand<'_> {
     ) -> Next {
         let gemini = self.gemini;
         if answered.status == 200 {
+            let (reading, usage) = answer::read(&answered.body);
+            if let Reading::Foreign { reason } = &reading {
+                return self.answered_by_another(reason, service);
+            }
             service.succeeded();
             gemini.count_call();
-            let (reading, usage) = answer::read(&answered.body);
             gemini.projects.taken(ticket, usage.tokens_in);
             self.pay(usage);
             return self.read(reading, form, ticket);
@@ -267,6 +244,16 @@ impl Hand<'_> {
         }
         service.succeeded();
         self.act_on(&class, answered.status, form, ticket)
+    }
+
+    /// Somebody between us and the service has answered in its place: no word on the picture.
+    fn answered_by_another(&mut self, reason: &str, service: Permit<'_>) -> Next {
+        service.failed(self.number);
+        // As with a 502, the model may have worked for an answer that was then replaced.
+        self.evidence.possibly_billed += 1;
+        let reason = self.clean(reason);
+        self.count_fault(Some(200), &reason);
+        self.unavailable(Some(200), reason)
     }
 
     fn count_fault(&mut self, status: Option<u16>, reason: &str) {
@@ -362,10 +349,13 @@ impl Hand<'_> {
                 failed(Fault::Unreadable { reason, correction })
             }
             Reading::AccountLimited => self.account_limited(ticket),
+            // `answered` has dealt with it.
+            Reading::Foreign { reason } => self.unavailable(Some(200), self.clean(&reason)),
         }
     }
 
-    /// The picture is not sent again: that is what the limit is about.
+    /// The picture is not sent again, through no other project either: that is what the limit is
+    /// about. It goes back, and that the key is out is told.
     fn account_limited(&mut self, ticket: &Ticket) -> Next {
         let says = "Google has limited the account under its use policy (PUP_LIMITED_DISABLED): \
                     look into AI Studio";
@@ -374,9 +364,11 @@ impl Hand<'_> {
         self.refused(ticket, &class);
         failed(match self.gemini.projects.turn(Instant::now(), self.gemini.clock.now()) {
             Turn::NoneLeft { says, .. } => Fault::Credentials { reason: self.clean(&says) },
-            Turn::Go(_) | Turn::Wait(_) | Turn::Closed { .. } => {
-                Fault::Unavailable { status: None, reason: says.to_owned() }
+            Turn::Go(ticket) => {
+                self.gemini.projects.unused(&ticket);
+                Fault::OutOfTime
             }
+            Turn::Wait(_) | Turn::Closed { .. } => Fault::OutOfTime,
         })
     }
 
@@ -401,6 +393,7 @@ impl Hand<'_> {
                 self.gemini.too_many();
                 // As a rule a matter of a minute.
                 self.no_quota = Some(self.clean(&class.says));
+                self.n_over_quota += 1;
                 self.trouble = None;
                 Next::Again(Duration::ZERO)
             }
@@ -501,14 +494,6 @@ impl Hand<'_> {
         }
         let reason = format!("there was no answer within {limit:.0} s");
         Fault::Unavailable { status: None, reason }
-    }
-
-    /// A whole try's time, and nobody was let through: quota does not come back by waiting.
-    fn out_of_quota(&self) -> Option<Fault> {
-        let in_vain = self.ask.deadline > self.until
-            && self.gemini.fared().answered == self.at_first.answered;
-        let reason = self.no_quota.clone().filter(|_| in_vain)?;
-        Some(Fault::Quota { until: None, reason })
     }
 
     fn clean(&self, text: &str) -> String {

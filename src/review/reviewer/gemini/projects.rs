@@ -12,9 +12,10 @@ use chrono::{DateTime, Days, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::America::Los_Angeles;
 use tokio::time::Instant;
 
-use crate::review::reviewer::gemini::classifier::{Class, Kind, OnKey, Quota};
+use crate::review::reviewer::gemini::classifier::{Class, Kind, LONGEST_PAUSE, OnKey, Quota};
 use crate::review::reviewer::gemini::pace::{Number, Pace};
 use crate::review::reviewer::gemini::patience::Patience;
+use crate::review::reviewer::{DropCause, Dropped};
 use crate::review::settings::Project;
 use crate::secret::Secret;
 
@@ -77,6 +78,9 @@ struct Closed {
 #[derive(Clone, Debug)]
 struct Out {
     kind: Kind,
+    project: String,
+    /// `None`: all keys of the project.
+    key: Option<String>,
     says: String,
 }
 
@@ -142,11 +146,36 @@ impl Projects {
         self.inner().turn(now, wall)
     }
 
+    /// When the first project's rest is over; `None`: one does not rest, or none is left.
+    #[must_use]
+    pub fn rests_until(&self, now: Instant, wall: DateTime<Utc>) -> Option<Instant> {
+        self.inner().rests_until(now, wall)
+    }
+
+    /// Who is out, in the order in which they went. The words are the service's own.
+    #[must_use]
+    pub fn dropped(&self) -> Vec<Dropped> {
+        let dropped = |out: &Out| Dropped {
+            project: out.project.clone(),
+            key: out.key.clone(),
+            cause: cause(out.kind),
+            reason: out.says.clone(),
+        };
+        self.inner().out.iter().map(dropped).collect()
+    }
+
     /// The request was taken by the service, whatever it made of it.
     pub fn taken(&self, ticket: &Ticket, tokens: Option<u64>) {
         if let Some(state) = self.inner().projects.get_mut(ticket.project) {
             state.vague_in_a_row = 0;
             state.pace.taken(ticket.number, tokens);
+        }
+    }
+
+    /// The request was not sent after all.
+    pub fn unused(&self, ticket: &Ticket) {
+        if let Some(state) = self.inner().projects.get_mut(ticket.project) {
+            state.pace.refused(ticket.number);
         }
     }
 
@@ -224,7 +253,8 @@ impl Inner {
                         state.name,
                         class.says
                     );
-                    self.out.push(Out { kind: class.kind, says });
+                    let (project, key) = (state.name.clone(), Some(key.secret.hint()));
+                    self.out.push(Out { kind: class.kind, project, key, says });
                 }
             }
             OnKey::DropProject => {
@@ -232,17 +262,40 @@ impl Inner {
                 state.keys.iter_mut().for_each(|key| key.fate = Fate::Out);
                 if was_live {
                     let says = format!("project {}: {}", state.name, class.says);
-                    self.out.push(Out { kind: class.kind, says });
+                    let project = state.name.clone();
+                    self.out.push(Out { kind: class.kind, project, key: None, says });
                 }
             }
             OnKey::Rest => state.rest(ticket, class, now, wall, self.patience.vague),
             OnKey::RestAll => {
-                if let Kind::Quota(Quota::Account(pause)) = class.kind {
+                let Kind::Quota(Quota::Account(pause)) = class.kind else { return };
+                if pause > LONGEST_PAUSE {
+                    self.close_all(wall + delta(pause), &class.says);
+                } else {
                     let until = now + with_jitter(pause);
                     self.all_rest_until = self.all_rest_until.max(Some(until));
                 }
             }
         }
+    }
+
+    /// Whoever was closed for longer stays so.
+    fn close_all(&mut self, until: DateTime<Utc>, says: &str) {
+        for state in &mut self.projects {
+            if state.closed.as_ref().is_none_or(|closed| closed.until < until) {
+                state.closed = Some(Closed { until, says: says.to_owned() });
+            }
+        }
+    }
+
+    fn rests_until(&self, now: Instant, wall: DateTime<Utc>) -> Option<Instant> {
+        let usable = self.projects.iter().filter(|state| {
+            let is_open = state.closed.as_ref().is_none_or(|closed| closed.until <= wall);
+            is_open && state.keys.iter().any(|key| key.fate == Fate::Live)
+        });
+        let ends =
+            usable.map(|state| state.rest.as_ref().map(|rest| rest.until).max(self.all_rest_until));
+        ends.min().flatten().filter(|until| *until > now)
     }
 }
 
@@ -260,8 +313,7 @@ impl State {
         match quota {
             Quota::Day => self.closed = close(next_quota_day(wall)),
             Quota::Long(delay) => {
-                let delay = TimeDelta::from_std(delay).unwrap_or(CLOSED_FOR);
-                self.closed = close(wall + delay);
+                self.closed = close(wall + delta(delay));
             }
             Quota::Minute(delay) | Quota::Account(delay) => self.rest_for(delay, now),
             Quota::Vague => {
@@ -288,6 +340,22 @@ impl State {
             self.rest = Some(Rest { since: now, until: now + with_jitter(delay) });
         }
     }
+}
+
+fn cause(kind: Kind) -> DropCause {
+    match kind {
+        Kind::OutOfCredit | Kind::Quota(_) => DropCause::OutOfCredit,
+        Kind::Location | Kind::ModelRetired | Kind::NoSuchModel | Kind::Misunderstood(_) => {
+            DropCause::NotAllowed
+        }
+        Kind::KeyRejected | Kind::ProjectRejected | Kind::Picture(_) | Kind::Overloaded(_) => {
+            DropCause::Rejected
+        }
+    }
+}
+
+fn delta(delay: Duration) -> TimeDelta {
+    TimeDelta::from_std(delay).unwrap_or(CLOSED_FOR)
 }
 
 fn with_jitter(delay: Duration) -> Duration {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a part that is new to us costs no other part.
 
+use serde::Deserialize as _;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::review::reviewer::gemini::wire::error::{ApiError, ErrorDetail, ErrorEnvelope};
@@ -25,9 +27,37 @@ pub(super) fn parse(body: &[u8]) -> ApiError {
     if let Ok(parsed) = serde_json::from_value::<ErrorEnvelope>(envelope.clone()) {
         return parsed.error;
     }
-    // Details of a kind that is new to us must not cost us message and status.
-    let text = |name: &str| envelope["error"][name].as_str().map(str::to_owned);
-    ApiError { code: None, message: text("message"), status: text("status"), details: None }
+    let error = &envelope["error"];
+    let details = error["details"].as_array();
+    ApiError {
+        code: None,
+        message: text(error, "message"),
+        status: text(error, "status"),
+        details: details.map(|details| details.iter().map(detail).collect()),
+    }
+}
+
+/// A detail, or what can be read of it.
+fn detail(value: &Value) -> ErrorDetail {
+    ErrorDetail::deserialize(value).unwrap_or_else(|_| ErrorDetail {
+        kind: text(value, "@type"),
+        reason: text(value, "reason"),
+        field_violations: readable(&value["fieldViolations"]),
+        violations: readable(&value["violations"]),
+        retry_delay: text(value, "retryDelay"),
+        // Nobody asks for the others.
+        ..ErrorDetail::default()
+    })
+}
+
+fn text(value: &Value, name: &str) -> Option<String> {
+    value[name].as_str().map(str::to_owned)
+}
+
+/// Those of a list that have the form we know.
+fn readable<T: DeserializeOwned>(list: &Value) -> Option<Vec<T>> {
+    let list = list.as_array()?;
+    Some(list.iter().filter_map(|item| T::deserialize(item).ok()).collect())
 }
 
 pub(super) fn details(error: &ApiError) -> impl Iterator<Item = &ErrorDetail> {

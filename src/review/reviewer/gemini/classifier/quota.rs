@@ -12,7 +12,7 @@ use crate::review::reviewer::gemini::wire::error::ApiError;
 /// A rate limit without a stated delay: the quota is counted by the minute.
 const A_MINUTE: Duration = Duration::from_secs(60);
 /// A delay beyond this is no pause inside a run, it is the end of the quota.
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 pub(super) fn too_many(error: &ApiError, retry_after: Option<&str>) -> (Kind, String) {
     let message = message(error);

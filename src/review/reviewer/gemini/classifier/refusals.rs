@@ -1,6 +1,6 @@
 //! Errors that are no quota: request, key, project, model, and the service's own failures.
 //!
-//! Invariant: `ErrorInfo.reason` is asked before words are.
+//! Invariant: `ErrorInfo.reason` is asked before words are, and words are asked where it is missing.
 
 use super::body::{details, in_its_words, message, reason};
 use super::{Again, Billing, Kind, Misunderstood};
@@ -9,7 +9,7 @@ use crate::review::reviewer::gemini::wire::error::ApiError;
 pub(super) fn bad_request(error: &ApiError) -> (Kind, String) {
     let message = message(error);
     let lower = message.to_lowercase();
-    if reason(error) == Some("API_KEY_INVALID") {
+    if reason(error) == Some("API_KEY_INVALID") || names_the_key(&lower) {
         let says = if lower.contains("expired") {
             "the API key has expired: make a new one at https://aistudio.google.com/apikey"
         } else {
@@ -62,6 +62,13 @@ pub(super) fn bad_request(error: &ApiError) -> (Kind, String) {
     }
     let again = if lower.contains("unable to process") { Again::Once } else { Again::Never };
     (Kind::Picture(again), format!("Gemini can't read this picture{}", in_its_words(error)))
+}
+
+/// The service's words for a key that is wrong or too old; a proxy may pass them on without details.
+fn names_the_key(lower: &str) -> bool {
+    ["api key not valid", "api key expired", "pass a valid api key", "renew the api key"]
+        .iter()
+        .any(|words| lower.contains(words))
 }
 
 pub(super) fn unauthenticated(error: &ApiError) -> String {

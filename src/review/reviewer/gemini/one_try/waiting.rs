@@ -1,0 +1,89 @@
+//! How a try waits for its turn: for a key that may be used now.
+//!
+//! Whose turn it is, `projects.rs` knows.
+//! Invariant: a pause that the service calls a pause (five minutes at most) is waited for by those
+//! who are in hand; a try that would come back at once would only make way for the next row to come
+//! back at once, until the backlog has gone round.
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::Hand;
+use crate::review::reviewer::Fault;
+use crate::review::reviewer::gemini::classifier::Kind;
+use crate::review::reviewer::gemini::projects::{Ticket, Turn};
+
+/// So often a try may be told that there is no quota and still wait beyond its own limit: who is told
+/// again and again is not let through at all.
+const MOST_OVER_QUOTA: u32 = 1;
+
+/// Whether the try has been given time for a rest of all projects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rested {
+    No,
+    Once,
+}
+
+impl Hand<'_> {
+    /// Waits for a key's turn.
+    pub(super) async fn ticket(&mut self) -> Result<Ticket, Fault> {
+        let gemini = self.gemini;
+        let _in_line = loop {
+            if let Ok(in_line) = timeout_at(self.until, gemini.queue.lock()).await {
+                break in_line;
+            }
+            // Who is first in line may be waiting for the same rest.
+            let rest = gemini.projects.rests_until(Instant::now(), gemini.clock.now());
+            if !rest.is_some_and(|at| self.waits_out(at)) {
+                return Err(Fault::OutOfTime);
+            }
+        };
+        loop {
+            match gemini.projects.turn(Instant::now(), gemini.clock.now()) {
+                Turn::Go(ticket) => return Ok(ticket),
+                // Its turn did not come: as a rule nobody's fault.
+                Turn::Wait(at) if at >= self.until && !self.waits_out(at) => {
+                    return Err(self.out_of_quota().unwrap_or(Fault::OutOfTime));
+                }
+                Turn::Wait(at) => sleep_until(at).await,
+                Turn::Closed { until, says } => {
+                    return Err(Fault::Quota { until: Some(until), reason: self.clean(&says) });
+                }
+                Turn::NoneLeft { kind, says } => return Err(self.none_left(kind, &says)),
+            }
+        }
+    }
+
+    /// Once, a try waits for the end of a rest that outlasts it, and has an attempt's time after it.
+    fn waits_out(&mut self, at: Instant) -> bool {
+        let may = self.rested == Rested::No
+            && self.n_over_quota <= MOST_OVER_QUOTA
+            && at < self.ask.deadline;
+        if may {
+            self.rested = Rested::Once;
+            let with_an_attempt = at + self.gemini.settings.attempt_timeout;
+            self.until = self.ask.deadline.min(with_an_attempt);
+        }
+        may
+    }
+
+    fn none_left(&self, kind: Kind, says: &str) -> Fault {
+        let reason = self.clean(says);
+        match kind {
+            Kind::OutOfCredit | Kind::Quota(_) => Fault::Quota { until: None, reason },
+            Kind::Location | Kind::ModelRetired | Kind::NoSuchModel | Kind::Misunderstood(_) => {
+                Fault::Misconfigured { reason }
+            }
+            Kind::KeyRejected | Kind::ProjectRejected | Kind::Picture(_) | Kind::Overloaded(_) => {
+                Fault::Credentials { reason }
+            }
+        }
+    }
+
+    /// A whole try's time, and nobody was let through: quota does not come back by waiting.
+    pub(super) fn out_of_quota(&self) -> Option<Fault> {
+        let in_vain = self.ask.deadline > self.until
+            && self.gemini.fared().answered == self.at_first.answered;
+        let reason = self.no_quota.clone().filter(|_| in_vain)?;
+        Some(Fault::Quota { until: None, reason })
+    }
+}
