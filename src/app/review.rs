@@ -167,18 +167,18 @@ pub fn source(settings: &ReviewSettings) -> Result<Arc<dyn Source>, NoReview> {
 /// # Errors
 /// When records can't be opened or the images' folder can't be read.
 pub async fn rows(settings: &ReviewSettings) -> Result<Rows, NoReview> {
-    let RecordSettings { kind, table, columns, .. } = &settings.records;
+    let RecordSettings { kind, table, columns, statuses, .. } = &settings.records;
     match kind {
         RecordKind::Sqlite { path } => {
             let files = match &settings.images {
                 ImageSettings::Folder { path } => files(path).await?,
                 ImageSettings::Http { .. } | ImageSettings::S3 { .. } => Vec::new(),
             };
-            let records = SqliteRecords::open(path, table, columns)?;
+            let records = SqliteRecords::open(path, table, columns)?.with_statuses(statuses);
             Ok(Rows { records: Arc::new(records.clone()), embedded: Some(records), files })
         }
         RecordKind::Supabase { url, key } => {
-            let records = SupabaseRecords::new(url, key, table, columns)?;
+            let records = SupabaseRecords::new(url, key, table, columns)?.with_statuses(statuses);
             Ok(Rows { records: Arc::new(records), embedded: None, files: Vec::new() })
         }
     }
@@ -189,11 +189,13 @@ pub async fn rows(settings: &ReviewSettings) -> Result<Rows, NoReview> {
 /// # Errors
 /// When they can't be opened.
 pub fn records(settings: &RecordSettings) -> Result<Arc<dyn Records>, RecordError> {
-    let RecordSettings { kind, table, columns, .. } = settings;
+    let RecordSettings { kind, table, columns, statuses, .. } = settings;
     Ok(match kind {
-        RecordKind::Sqlite { path } => Arc::new(SqliteRecords::open(path, table, columns)?),
+        RecordKind::Sqlite { path } => {
+            Arc::new(SqliteRecords::open(path, table, columns)?.with_statuses(statuses))
+        }
         RecordKind::Supabase { url, key } => {
-            Arc::new(SupabaseRecords::new(url, key, table, columns)?)
+            Arc::new(SupabaseRecords::new(url, key, table, columns)?.with_statuses(statuses))
         }
     })
 }
