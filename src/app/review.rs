@@ -57,6 +57,8 @@ pub struct Order {
     pub limit: Option<u64>,
     /// These rows only.
     pub only: Option<Vec<RecordId>>,
+    /// Somebody waits for the end: give up an outage after so long, if `give_up_after` is longer.
+    pub patience: Option<Duration>,
 }
 
 /// Why there can be no review, by whose business it is.
@@ -297,7 +299,7 @@ fn plan(settings: &ReviewSettings, order: Order, now: DateTime<Utc>) -> Plan {
         only: order.only,
         policy: Policy { on_blocked: settings.reviewer.on_blocked, waits: Policy::WAITS },
         budget: settings.budget,
-        give_up_after: settings.reviewer.give_up_after,
+        give_up_after: settings.reviewer.give_up_after.min(order.patience.unwrap_or(Duration::MAX)),
         box_end,
         grace_end: order.grace_ends_at.map(at).or(box_end.map(|end| end + GRACE)),
         grace: GRACE,
@@ -311,4 +313,27 @@ fn scope(records: &RecordSettings) -> String {
         RecordKind::Supabase { url, .. } => format!("supabase:{url}"),
     };
     format!("{place}#{}", records.table)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::{Location, load_at};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_end_is_not_kept_for_as_long_as_an_outage_may_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location { config: None, cwd: folder.path().to_owned() };
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let mut settings = load_at(&location, &BTreeMap::new(), now).unwrap().review;
+        let gives_up = |settings: &ReviewSettings, patience| {
+            plan(settings, Order { patience, ..Order::default() }, now).give_up_after.as_secs()
+        };
+        let patience = Some(Duration::from_secs(90));
+        assert_eq!((gives_up(&settings, None), gives_up(&settings, patience)), (600, 90));
+        settings.reviewer.give_up_after = Duration::from_secs(30);
+        assert_eq!(gives_up(&settings, patience), 30, "what is configured is shorter");
+    }
 }
