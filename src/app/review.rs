@@ -28,6 +28,7 @@ use crate::review::source::Source;
 use crate::review::source::folder::FolderSource;
 use crate::review::source::http::HttpSource;
 use crate::review::source::s3::{S3Place, S3Source};
+use crate::review::tries::Tries;
 use crate::review::tries::sqlite::reading::Notes;
 use crate::review::tries::sqlite::{HolderSettings, SqliteTries};
 use crate::storage::StorageError;
@@ -281,6 +282,28 @@ pub async fn review(
     let tries = Arc::new(tries);
     let ports = Ports { records: rows.records, source, preparer, reviewer, tries, clock };
     Ok(Review { ports, plan })
+}
+
+/// Where looks at pictures that are no rows are written down: they cost money like any other.
+///
+/// # Errors
+/// When `review.db` can't be made or written.
+pub async fn notes_of_no_row(
+    settings: &ReviewSettings,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Tries>, NoReview> {
+    let now = clock.now();
+    let holder = HolderSettings {
+        run: Uuid::now_v7().to_string(),
+        // No row's id can be taken for one of these, nor its tries.
+        scope: "no row".to_owned(),
+        started_at: now,
+        lease_until: now + LEASE_WITHOUT_END,
+    };
+    let tries = SqliteTries::open(&settings.state_dir, &holder).map_err(NoReview::State)?;
+    // There are no rows to put right; what the dead had set aside counts as spent.
+    tries.take_over(now).await.map_err(|error| NoReview::State(error.into()))?;
+    Ok(Arc::new(tries))
 }
 
 fn plan(settings: &ReviewSettings, order: Order, now: DateTime<Utc>) -> Plan {

@@ -57,13 +57,13 @@ pub struct Args {
     /// One JSON object at the end, with the result of every image
     #[arg(long)]
     json: bool,
-    /// Review one file or address; nothing is written
+    /// Review one file or address; no row is written
     #[arg(long, value_name = "PATH|URL", conflicts_with = "id")]
     image: Option<String>,
     /// Review one record
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Review the image of this job; nothing is written
+    /// Review the image of this job; no row is written
     #[arg(long, value_name = "JOB", requires = "image_index", conflicts_with_all = ["image", "id"])]
     job_id: Option<String>,
     /// Which image of the job

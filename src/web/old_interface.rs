@@ -58,7 +58,7 @@ pub trait Reviews: Send + Sync + Debug {
     /// One batch of what waits.
     async fn batch(&self) -> Ended;
 
-    /// One image, nothing written.
+    /// One image, no row written.
     async fn image(&self, job_id: &str, image_index: u64) -> Ended;
 }
 
