@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use self::daemon::{OneLoop, Running, loops};
 use self::guard::Messengers;
 use self::lock::StateLock;
-use self::old_interface::ReviewProcesses;
+use self::old_interface::{ReviewProcesses, Teller};
 use self::reading::Reading;
 use self::reload::{Alerting, Files, Reloader};
 use crate::alert::dispatcher::Dispatcher;
@@ -225,7 +225,12 @@ impl App {
                 loops: loops.to_vec(),
             }),
         };
-        let reviews = Arc::new(ReviewProcesses::new(process_settings(&self.config)?));
+        let teller = Teller {
+            incidents: Arc::new(self.db.clone()),
+            instance: service.instance.clone(),
+            clock: Arc::clone(&self.clock),
+        };
+        let reviews = Arc::new(ReviewProcesses::new(process_settings(&self.config)?, teller));
         let pick_up = self.config.review.records.pick_up.join(",");
         let old = OldInterface::new(reviews, pick_up, stop.clone());
         let router = web::guarded(web::routes(site).merge(old.routes()), gate);

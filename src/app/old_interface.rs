@@ -1,7 +1,11 @@
 //! The reviews behind the old HTTP interface: `lookout review` as a process, and what it said.
 //!
+//! They are no runs of a schedule: nobody is told by their callers, who take any answer for a normal
+//! one. So what stopped a batch is handed to `telling.rs`.
 //! Invariant: a process is never killed from here; it reads the configuration and the `.env` anew, as
 //! every run does.
+
+mod telling;
 
 use std::process::Stdio;
 
@@ -10,7 +14,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::protocol::Line;
+pub(super) use self::telling::Teller;
+use crate::protocol::{Line, Problem};
 use crate::run::keeper::order::Settings;
 use crate::web::old_interface::{Ended, Reviews};
 
@@ -21,29 +26,31 @@ const MAX_COMPLAINT: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct ReviewProcesses {
     settings: Settings,
+    teller: Teller,
 }
 
 /// What a process said.
 #[derive(Debug, Default)]
 struct Said {
     last: String,
-    /// Kind and detail of the last problem.
-    problem: Option<(String, String)>,
+    /// The last problem that is not over.
+    problem: Option<Problem>,
 }
 
 impl ReviewProcesses {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self { settings }
+    pub(super) fn new(settings: Settings, teller: Teller) -> Self {
+        Self { settings, teller }
     }
 
-    async fn run(&self, arguments: &[String]) -> Ended {
+    async fn run(&self, arguments: &[String]) -> (Ended, Option<Problem>) {
         match self.spawn(arguments).await {
             Ok(ended) => ended,
-            Err(error) => Ended::Badly(format!("the review could not be started: {error}")),
+            Err(error) => (Ended::Badly(format!("the review could not be started: {error}")), None),
         }
     }
 
-    async fn spawn(&self, arguments: &[String]) -> std::io::Result<Ended> {
+    /// How it ended, and the problem that it ended with.
+    async fn spawn(&self, arguments: &[String]) -> std::io::Result<(Ended, Option<Problem>)> {
         let Settings { program, config, root } = &self.settings;
         let mut command = Command::new(program);
         if let Some(config) = config {
@@ -56,21 +63,25 @@ impl ReviewProcesses {
         let (said, complaint) =
             tokio::join!(listen(child.stdout.take()), complaint(child.stderr.take()));
         let status = child.wait().await?;
-        Ok(if status.success() { ended_well(&said) } else { ended_badly(&said, &complaint) })
+        let ended =
+            if status.success() { ended_well(&said) } else { ended_badly(&said, &complaint) };
+        Ok((ended, said.problem))
     }
 }
 
 #[async_trait]
 impl Reviews for ReviewProcesses {
     async fn batch(&self) -> Ended {
-        self.run(&["--one-batch".to_owned(), "--json".to_owned()]).await
+        let (ended, problem) = self.run(&["--one-batch".to_owned(), "--json".to_owned()]).await;
+        self.teller.tell(&ended, problem.as_ref()).await;
+        ended
     }
 
     async fn image(&self, job_id: &str, image_index: u64) -> Ended {
         // With `=`, so that a job id that begins with a dash is no option.
         let job = format!("--job-id={job_id}");
         let index = format!("--image-index={image_index}");
-        self.run(&[job, index, "--json".to_owned()]).await
+        self.run(&[job, index, "--json".to_owned()]).await.0
     }
 }
 
@@ -81,8 +92,12 @@ async fn listen(stdout: Option<impl AsyncRead + Unpin>) -> Said {
     // A line that can't be read ends it: then the last one is no JSON, which is told.
     while let Ok(Some(line)) = lines.next_line().await {
         if let Some(parsed) = Line::parse(&line) {
-            if let Line::Problem(problem) = parsed {
-                said.problem = Some((problem.kind, problem.detail));
+            match parsed {
+                Line::Problem(problem) => said.problem = Some(problem),
+                Line::Recovered { kind } => {
+                    said.problem = said.problem.filter(|problem| problem.kind != kind);
+                }
+                Line::Progress { .. } | Line::Totals(_) | Line::Note { .. } => {}
             }
         } else if !line.trim().is_empty() {
             said.last = line;
@@ -118,12 +133,17 @@ fn ended_badly(said: &Said, complaint: &str) -> Ended {
     let message = answer.as_ref().and_then(|answer| answer["message"].as_str());
     let reason = detail.or(message).unwrap_or(complaint);
     let reason = if reason.is_empty() { "the review failed without a word" } else { reason };
-    match said.problem.as_ref().map(|(kind, detail)| (kind.as_str(), detail)) {
-        Some(("provider_unavailable" | "credentials_rejected" | "quota_exhausted", detail)) => {
-            let reason = if detail.is_empty() { reason } else { detail }.to_owned();
-            Ended::Provider { answer: answer.unwrap_or_default(), reason }
+    let Some(problem) = &said.problem else { return Ended::Badly(reason.to_owned()) };
+    let detail = if problem.detail.is_empty() { reason } else { &problem.detail }.to_owned();
+    let answer_of = |answer: &Option<Value>| answer.clone().unwrap_or_default();
+    match (problem.kind.as_str(), problem.provider.as_deref()) {
+        ("quota_exhausted", Some("budget")) => {
+            Ended::Budget { answer: answer_of(&answer), reason: detail }
         }
-        Some(_) | None => Ended::Badly(reason.to_owned()),
+        ("provider_unavailable" | "credentials_rejected" | "quota_exhausted", _) => {
+            Ended::Provider { answer: answer_of(&answer), reason: detail }
+        }
+        _ => Ended::Badly(reason.to_owned()),
     }
 }
 
@@ -132,7 +152,11 @@ mod tests {
     use super::*;
 
     fn said(last: &str, problem: Option<(&str, &str)>) -> Said {
-        let problem = problem.map(|(kind, detail)| (kind.to_owned(), detail.to_owned()));
+        let problem = problem.map(|(kind, detail)| Problem {
+            kind: kind.to_owned(),
+            detail: detail.to_owned(),
+            ..Problem::default()
+        });
         Said { last: last.to_owned(), problem }
     }
 
@@ -148,6 +172,10 @@ mod tests {
         assert!(
             matches!(told, Ended::Provider { reason, .. } if reason == "400 API key not valid")
         );
+        let mut spent = said(r#"{"results":[]}"#, Some(("quota_exhausted", "the budget is spent")));
+        spent.problem.as_mut().unwrap().provider = Some("budget".into());
+        let told = ended_badly(&spent, "");
+        assert!(matches!(told, Ended::Budget { reason, .. } if reason == "the budget is spent"));
         let no_table = said("", Some(("records_unavailable", "down")));
         assert_eq!(ended_badly(&no_table, "no table"), Ended::Badly("no table".into()));
         let missing = said(r#"{"detail":"the picture is not there"}"#, None);

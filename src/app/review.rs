@@ -28,6 +28,7 @@ use crate::review::source::Source;
 use crate::review::source::folder::FolderSource;
 use crate::review::source::http::HttpSource;
 use crate::review::source::s3::{S3Place, S3Source};
+use crate::review::tries::Tries;
 use crate::review::tries::sqlite::reading::Notes;
 use crate::review::tries::sqlite::{HolderSettings, SqliteTries};
 use crate::storage::StorageError;
@@ -57,6 +58,8 @@ pub struct Order {
     pub limit: Option<u64>,
     /// These rows only.
     pub only: Option<Vec<RecordId>>,
+    /// Somebody waits for the end: give up an outage after so long, if `give_up_after` is longer.
+    pub patience: Option<Duration>,
 }
 
 /// Why there can be no review, by whose business it is.
@@ -167,18 +170,18 @@ pub fn source(settings: &ReviewSettings) -> Result<Arc<dyn Source>, NoReview> {
 /// # Errors
 /// When records can't be opened or the images' folder can't be read.
 pub async fn rows(settings: &ReviewSettings) -> Result<Rows, NoReview> {
-    let RecordSettings { kind, table, columns, .. } = &settings.records;
+    let RecordSettings { kind, table, columns, statuses, .. } = &settings.records;
     match kind {
         RecordKind::Sqlite { path } => {
             let files = match &settings.images {
                 ImageSettings::Folder { path } => files(path).await?,
                 ImageSettings::Http { .. } | ImageSettings::S3 { .. } => Vec::new(),
             };
-            let records = SqliteRecords::open(path, table, columns)?;
+            let records = SqliteRecords::open(path, table, columns)?.with_statuses(statuses);
             Ok(Rows { records: Arc::new(records.clone()), embedded: Some(records), files })
         }
         RecordKind::Supabase { url, key } => {
-            let records = SupabaseRecords::new(url, key, table, columns)?;
+            let records = SupabaseRecords::new(url, key, table, columns)?.with_statuses(statuses);
             Ok(Rows { records: Arc::new(records), embedded: None, files: Vec::new() })
         }
     }
@@ -189,11 +192,13 @@ pub async fn rows(settings: &ReviewSettings) -> Result<Rows, NoReview> {
 /// # Errors
 /// When they can't be opened.
 pub fn records(settings: &RecordSettings) -> Result<Arc<dyn Records>, RecordError> {
-    let RecordSettings { kind, table, columns, .. } = settings;
+    let RecordSettings { kind, table, columns, statuses, .. } = settings;
     Ok(match kind {
-        RecordKind::Sqlite { path } => Arc::new(SqliteRecords::open(path, table, columns)?),
+        RecordKind::Sqlite { path } => {
+            Arc::new(SqliteRecords::open(path, table, columns)?.with_statuses(statuses))
+        }
         RecordKind::Supabase { url, key } => {
-            Arc::new(SupabaseRecords::new(url, key, table, columns)?)
+            Arc::new(SupabaseRecords::new(url, key, table, columns)?.with_statuses(statuses))
         }
     })
 }
@@ -279,6 +284,28 @@ pub async fn review(
     Ok(Review { ports, plan })
 }
 
+/// Where looks at pictures that are no rows are written down: they cost money like any other.
+///
+/// # Errors
+/// When `review.db` can't be made or written.
+pub async fn notes_of_no_row(
+    settings: &ReviewSettings,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Tries>, NoReview> {
+    let now = clock.now();
+    let holder = HolderSettings {
+        run: Uuid::now_v7().to_string(),
+        // No row's id can be taken for one of these, nor its tries.
+        scope: "no row".to_owned(),
+        started_at: now,
+        lease_until: now + LEASE_WITHOUT_END,
+    };
+    let tries = SqliteTries::open(&settings.state_dir, &holder).map_err(NoReview::State)?;
+    // There are no rows to put right; what the dead had set aside counts as spent.
+    tries.take_over(now).await.map_err(|error| NoReview::State(error.into()))?;
+    Ok(Arc::new(tries))
+}
+
 fn plan(settings: &ReviewSettings, order: Order, now: DateTime<Utc>) -> Plan {
     let start = Instant::now();
     // The only place where a wall time becomes a wait: the keeper counts on the boot clock and
@@ -295,7 +322,7 @@ fn plan(settings: &ReviewSettings, order: Order, now: DateTime<Utc>) -> Plan {
         only: order.only,
         policy: Policy { on_blocked: settings.reviewer.on_blocked, waits: Policy::WAITS },
         budget: settings.budget,
-        give_up_after: settings.reviewer.give_up_after,
+        give_up_after: settings.reviewer.give_up_after.min(order.patience.unwrap_or(Duration::MAX)),
         box_end,
         grace_end: order.grace_ends_at.map(at).or(box_end.map(|end| end + GRACE)),
         grace: GRACE,
@@ -309,4 +336,27 @@ fn scope(records: &RecordSettings) -> String {
         RecordKind::Supabase { url, .. } => format!("supabase:{url}"),
     };
     format!("{place}#{}", records.table)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::{Location, load_at};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_end_is_not_kept_for_as_long_as_an_outage_may_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location { config: None, cwd: folder.path().to_owned() };
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let mut settings = load_at(&location, &BTreeMap::new(), now).unwrap().review;
+        let gives_up = |settings: &ReviewSettings, patience| {
+            plan(settings, Order { patience, ..Order::default() }, now).give_up_after.as_secs()
+        };
+        let patience = Some(Duration::from_secs(90));
+        assert_eq!((gives_up(&settings, None), gives_up(&settings, patience)), (600, 90));
+        settings.reviewer.give_up_after = Duration::from_secs(30);
+        assert_eq!(gives_up(&settings, patience), 30, "what is configured is shorter");
+    }
 }

@@ -10,10 +10,12 @@ use std::path::Path;
 use anyhow::Context;
 
 /// Files and their contents, in the order in which a person would look at them.
-pub const FILES: [(&str, &str); 6] = [
+pub const FILES: [(&str, &str); 8] = [
     (".env.example", include_str!("../../.env.example")),
     ("lookout.toml", include_str!("../../lookout.example.toml")),
     ("schedules/image-review.toml", include_str!("init/image-review.toml")),
+    ("schedules/old-service-http.toml", include_str!("../../schedules/old-service-http.toml")),
+    ("schedules/old-driver-command.toml", include_str!("../../schedules/old-driver-command.toml")),
     ("alerts/team-slack.toml", include_str!("../../alerts/team-slack.toml")),
     ("alerts/oncall-email.toml", include_str!("../../alerts/oncall-email.toml")),
     ("alerts/own-software.toml", include_str!("../../alerts/own-software.toml")),

@@ -16,12 +16,13 @@ use self::doing::Changed;
 use self::showing::Plan;
 use super::screen::{self, Format, JsonFlag};
 use super::when::When;
-use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, start};
+use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, EXIT_USAGE, start};
 use crate::app::review;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::review::category::{Code, GOOD};
 use crate::review::record::selection::{Details, RERUN, Selection, SendBack, Taken};
+use crate::review::record::statuses::Statuses;
 use crate::review::record::{ERROR, RecordError, RecordId, Records, SUCCESS};
 use crate::storage::StorageError;
 
@@ -41,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "CODE", group = "which", value_parser = category)]
     category: Vec<String>,
     /// Rows with this status; may be given several times
-    #[arg(long, value_name = "STATUS", group = "which", value_parser = [SUCCESS, ERROR, RERUN])]
+    #[arg(long, value_name = "STATUS", group = "which")]
     status: Vec<String>,
     /// Rows last taken for a review since then (24h, a day, or an RFC 3339 time)
     #[arg(long, value_name = "WHEN", group = "which", value_parser = When::parse)]
@@ -101,6 +102,8 @@ enum Ended {
     State(#[from] StorageError),
     #[error("{0}")]
     Output(#[from] std::io::Error),
+    #[error("{0}")]
+    Usage(String),
 }
 
 /// Shows or does it; the exit code.
@@ -126,6 +129,7 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
         let code = match &error {
             Ended::Records(RecordError::Unavailable(_)) => EXIT_TRY_LATER,
             Ended::Records(RecordError::Misconfigured(_)) => EXIT_CONFIG,
+            Ended::Usage(_) => EXIT_USAGE,
             Ended::Records(RecordError::Refused(_)) | Ended::State(_) | Ended::Output(_) => {
                 EXIT_FAILED
             }
@@ -136,6 +140,17 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
     })
 }
 
+/// The status that a person means: by the table's word for it, or by the contract's.
+fn status(word: &str, statuses: &Statuses) -> Result<String, Ended> {
+    let known = [SUCCESS, ERROR, RERUN];
+    let meant = statuses.meant_by(word);
+    let by_the_contract = known.contains(&word).then(|| word.to_owned());
+    known.contains(&meant.as_str()).then_some(meant).or(by_the_contract).ok_or_else(|| {
+        let known = known.map(|status| statuses.in_table(status));
+        Ended::Usage(format!("--status {word}: write one of {}", known.join(", ")))
+    })
+}
+
 async fn rerun(config: &Config, args: &Args, now: DateTime<Utc>) -> Result<u8, Ended> {
     let records = review::records(&config.review.records)?;
     let wish = if args.steps.yes { Wish::Do } else { Wish::Show };
@@ -143,7 +158,7 @@ async fn rerun(config: &Config, args: &Args, now: DateTime<Utc>) -> Result<u8, E
     if !args.id.is_empty() {
         return of_ids(config, args, &records, wish, format).await;
     }
-    let (selection, to) = chosen(config, args, now);
+    let (selection, to) = chosen(config, args, now)?;
     let plan = Plan::of(&selection, to, config, args.limit, &records).await?;
     let nothing_to_do = plan.is_nothing() || (plan.is_so() && !args.steps.now);
     if wish == Wish::Show || nothing_to_do {
@@ -155,10 +170,14 @@ async fn rerun(config: &Config, args: &Args, now: DateTime<Utc>) -> Result<u8, E
 }
 
 /// What is meant, and what is to become of it.
-fn chosen(config: &Config, args: &Args, now: DateTime<Utc>) -> (Selection, SendBack) {
+fn chosen(
+    config: &Config,
+    args: &Args,
+    now: DateTime<Utc>,
+) -> Result<(Selection, SendBack), Ended> {
     if args.stuck {
         let waiting = config.review.records.pick_up.first().cloned().unwrap_or_default();
-        return (Selection::stuck(now - STUCK_AFTER), SendBack::Waiting(waiting));
+        return Ok((Selection::stuck(now - STUCK_AFTER), SendBack::Waiting(waiting)));
     }
     let time = |when: Option<When>| when.map(|when| when.before(now));
     let (from, to) = (time(args.from), time(args.to));
@@ -170,7 +189,11 @@ fn chosen(config: &Config, args: &Args, now: DateTime<Utc>) -> (Selection, SendB
         Selection::unreadable()
     } else {
         Selection {
-            statuses: args.status.clone(),
+            statuses: args
+                .status
+                .iter()
+                .map(|word| status(word, &config.review.records.statuses))
+                .collect::<Result<_, _>>()?,
             categories: args.category.clone(),
             details: Details::Any,
             taken: Taken::Any,
@@ -180,7 +203,7 @@ fn chosen(config: &Config, args: &Args, now: DateTime<Utc>) -> (Selection, SendB
         selection.statuses = vec![SUCCESS.to_owned(), ERROR.to_owned()];
     }
     selection.taken = taken;
-    (selection, SendBack::Rerun)
+    Ok((selection, SendBack::Rerun))
 }
 
 async fn of_ids(
@@ -197,7 +220,7 @@ async fn of_ids(
         }
     }
     let named = doing::Named::look_up(records, &ids, &config.review.records.pick_up).await?;
-    showing::refusals(&named, args)?;
+    showing::refusals(&named, &config.review.records.statuses, args)?;
     let refused = if named.refused.is_empty() { EXIT_OK } else { EXIT_FAILED };
     let plan = Plan::of_named(&named, args);
     if wish == Wish::Show || plan.is_nothing() {

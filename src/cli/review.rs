@@ -34,6 +34,11 @@ use crate::review::batch::{self, Wish};
 use crate::review::record::{RecordError, RecordId};
 use crate::review::report::{Exit, Listener, News, Report};
 
+/// A caller of the old interface holds a connection open and learns nothing until the end, and the
+/// next call asks again anyway. Two probes, after 30 s and 60 s, tell an outage from a hiccup; the old
+/// service's callers waited ten minutes a call.
+const CALLERS_PATIENCE: Duration = Duration::from_secs(90);
+
 /// Its arguments.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct Args {
@@ -52,13 +57,13 @@ pub struct Args {
     /// One JSON object at the end, with the result of every image
     #[arg(long)]
     json: bool,
-    /// Review one file or address; nothing is written
+    /// Review one file or address; no row is written
     #[arg(long, value_name = "PATH|URL", conflicts_with = "id")]
     image: Option<String>,
     /// Review one record
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Review the image of this job; nothing is written
+    /// Review the image of this job; no row is written
     #[arg(long, value_name = "JOB", requires = "image_index", conflicts_with_all = ["image", "id"])]
     job_id: Option<String>,
     /// Which image of the job
@@ -139,6 +144,7 @@ async fn bulk(
         lasts: args.lasts,
         limit: if args.one_batch { Some(config.review.batch.into()) } else { args.limit },
         only: args.id.clone().map(|id| vec![RecordId(id)]),
+        patience: args.one_batch.then_some(CALLERS_PATIENCE),
     };
     carry_out(config, order, form, clock).await
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use url::Url;
 
 use super::section::Section;
-use crate::review::record::{ERROR, PROCESSING, SUCCESS};
+use crate::review::record::statuses::{Statuses, is_of_the_contract};
 use crate::review::settings::{Columns, ImageSettings, RecordKind, RecordSettings, S3Keys};
 use crate::secret::Secret;
 
@@ -45,9 +45,10 @@ pub(super) fn read_records(section: Section<'_>, state_dir: &Path) -> RecordSett
     check_name(&section, "table", &table);
     let columns = columns(section.section("columns"));
     let pick_up = section.texts("pick_up").unwrap_or_else(|| vec!["downloaded".to_owned()]);
-    check_pick_up(&section, &pick_up);
+    let statuses = statuses(section.section("statuses"));
+    check_pick_up(&section, &pick_up, &statuses);
     section.finish();
-    RecordSettings { kind, table, columns, pick_up }
+    RecordSettings { kind, table, columns, statuses, pick_up }
 }
 
 fn supabase(section: &Section<'_>) -> RecordKind {
@@ -127,13 +128,57 @@ fn check_name(section: &Section<'_>, key: &str, name: &str) {
     }
 }
 
-fn check_pick_up(section: &Section<'_>, pick_up: &[String]) {
+fn statuses(section: Section<'_>) -> Statuses {
+    let defaults = Statuses::default();
+    let status = |key: &str, default: String| section.text(key).unwrap_or(default);
+    let statuses = Statuses {
+        processing: status("processing", defaults.processing),
+        success: status("success", defaults.success),
+        error: status("error", defaults.error),
+        rerun: status("rerun", defaults.rerun),
+    };
+    let all = statuses.all();
+    for (i, (key, ours, word)) in all.into_iter().enumerate() {
+        let twin = all[..i].iter().find(|(_, _, other)| *other == word);
+        let problem = if word.trim().is_empty() || word.contains(['"', '\n']) {
+            Some(format!("\"{word}\" can't be a status"))
+        } else if let Some((other, _, _)) = twin {
+            Some(format!(
+                "\"{word}\" is the status `{other}` already: nobody could tell them apart"
+            ))
+        } else if word != ours && is_of_the_contract(word) {
+            // Older rows, and other programs, mean something else by it.
+            Some(format!("\"{word}\" is the usual word for another status"))
+        } else {
+            None
+        };
+        if let Some(what) = problem {
+            section.problem(key, what, "write the word that stands in the table, one each");
+        }
+    }
+    section.finish();
+    statuses
+}
+
+fn check_pick_up(section: &Section<'_>, pick_up: &[String], statuses: &Statuses) {
     if pick_up.is_empty() || pick_up.iter().any(String::is_empty) {
         let instead = "write pick_up = [\"downloaded\"]";
         section.problem("pick_up", "no status is picked up, so nothing would be reviewed", instead);
     }
     for status in pick_up {
-        if [PROCESSING, SUCCESS, ERROR].contains(&status.as_str()) {
+        let Statuses { processing, success, error, rerun } = statuses;
+        let is_written_by_us = [processing, success, error].contains(&status);
+        if status != rerun && !is_written_by_us && is_of_the_contract(status) {
+            section.problem(
+                "pick_up",
+                format!(
+                    "\"{status}\" is the usual word for what [records.statuses] calls \"{}\"",
+                    statuses.in_table(status)
+                ),
+                "write that one, or give the rows that wait another status",
+            );
+        }
+        if is_written_by_us {
             section.problem(
                 "pick_up",
                 format!("\"{status}\" is a status that Lookout itself writes: rows would go round for ever"),

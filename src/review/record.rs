@@ -13,9 +13,11 @@ use self::selection::{Found, Selection, SendBack};
 
 pub mod selection;
 pub mod sqlite;
+pub mod statuses;
 pub mod supabase;
 
-/// `review_status` of a row in somebody's hands.
+/// `review_status` of a row in somebody's hands. These are the contract's words; what a table calls
+/// them, [`statuses::Statuses`] knows.
 pub const PROCESSING: &str = "processing";
 /// `review_status` of a reviewed row.
 pub const SUCCESS: &str = "auto_review_success";

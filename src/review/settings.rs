@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::review::record::statuses::Statuses;
 use crate::secret::Secret;
 
 /// Everything a review needs to know.
@@ -36,6 +37,8 @@ pub struct RecordSettings {
     pub table: String,
     /// Names of the contract's columns.
     pub columns: Columns,
+    /// Its words for the contract's statuses.
+    pub statuses: Statuses,
     /// Statuses to pick up.
     pub pick_up: Vec<String>,
 }

@@ -10,6 +10,7 @@ use crate::review::record::Record;
 
 mod download;
 pub mod folder;
+mod guard;
 pub mod http;
 pub mod s3;
 mod template;

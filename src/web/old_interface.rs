@@ -41,6 +41,13 @@ pub enum Ended {
         /// For people.
         reason: String,
     },
+    /// The user's own `[budget]` is spent; what was reviewed before it, and which.
+    Budget {
+        /// Its JSON, if it printed one.
+        answer: Value,
+        /// For people.
+        reason: String,
+    },
     /// Anything else; for people.
     Badly(String),
 }
@@ -51,7 +58,7 @@ pub trait Reviews: Send + Sync + Debug {
     /// One batch of what waits.
     async fn batch(&self) -> Ended;
 
-    /// One image, nothing written.
+    /// One image, no row written.
     async fn image(&self, job_id: &str, image_index: u64) -> Ended;
 }
 
@@ -134,15 +141,10 @@ async fn bulk(State(old): State<OldInterface>, headers: HeaderMap) -> Response {
         None => not_now(),
         Some(Ended::Badly(reason)) => failed(&reason),
         Some(Ended::Provider { answer, reason }) => {
-            let mut body = json!({ "message": format!("{GEMINI_FAILED}{reason}") });
-            // Rows with a result have it in the table too; a caller that counts should see them.
-            if let Some(results) =
-                answer["results"].as_array().filter(|results| !results.is_empty())
-            {
-                body["results"] = json!(results);
-            }
-            Json(body).into_response()
+            stopped(&format!("{GEMINI_FAILED}{reason}"), &answer)
         }
+        // Gemini and its key are well: who reads that they are not looks in the wrong place.
+        Some(Ended::Budget { answer, reason }) => stopped(&reason, &answer),
         Some(Ended::Well(answer)) => {
             if answer["summary"]["claimed"] == 0 {
                 let message = format!("No images found with review_status='{}'.", old.pick_up);
@@ -168,8 +170,20 @@ async fn one(
     match old.carry_out(Wanted::Image { job_id, image_index }).await {
         None => not_now(),
         Some(Ended::Well(answer)) => Json(answer).into_response(),
-        Some(Ended::Badly(reason) | Ended::Provider { reason, .. }) => failed(&reason),
+        Some(
+            Ended::Badly(reason) | Ended::Provider { reason, .. } | Ended::Budget { reason, .. },
+        ) => failed(&reason),
     }
+}
+
+/// A batch that ended before its end.
+fn stopped(message: &str, answer: &Value) -> Response {
+    let mut body = json!({ "message": message });
+    // Rows with a result have it in the table too; a caller that counts should see them.
+    if let Some(results) = answer["results"].as_array().filter(|results| !results.is_empty()) {
+        body["results"] = json!(results);
+    }
+    Json(body).into_response()
 }
 
 /// A page of somebody else's in a browser on this machine can send a POST here, and reviews cost

@@ -410,6 +410,27 @@ fn one_wrong_value_in_lookout_toml_is_one_problem_that_names_it() {
         ("[records]\npick_up = []", "records.pick_up", "nothing would be reviewed"),
         ("[records]\npick_up = [\"processing\"]", "records.pick_up", "lookout rerun"),
         ("[records]\npick_up = \"downloaded\"", "records.pick_up", "a list of texts"),
+        ("[records.statuses]\nsuccess = \"\"", "records.statuses.success", "can't be a status"),
+        (
+            "[records.statuses]\nsuccess = \"done\"\nerror = \"done\"",
+            "records.statuses.error",
+            "the status `success` already",
+        ),
+        (
+            "[records.statuses]\nsuccess = \"a\"\nerror = \"auto_review_success\"",
+            "records.statuses.error",
+            "usual word for another status",
+        ),
+        (
+            "[records]\npick_up = [\"done\"]\n[records.statuses]\nsuccess = \"done\"",
+            "records.pick_up",
+            "lookout rerun",
+        ),
+        (
+            "[records]\npick_up = [\"processing\"]\n[records.statuses]\nprocessing = \"taken\"",
+            "records.pick_up",
+            "calls \"taken\"",
+        ),
         ("[records.columns]\nidd = \"x\"", "records.columns.idd", "did you mean `id`?"),
         ("[images]\nkind = \"http\"", "images.url", "no address of the pictures"),
         ("[images]\nurl = \"https://b/{job_id\"", "images.url", "braces"),

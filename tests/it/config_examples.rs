@@ -184,6 +184,23 @@ fn what_init_writes_passes_check_and_nothing_is_ever_overwritten() {
     ] {
         assert!(said.contains(words), "{words} is not in:\n{said}");
     }
+    // README, "Moving over": the old service is guarded, and nothing else runs.
+    let set = |file: &str, from: &str, to: &str| {
+        let path = here.path().join("schedules").join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    };
+    set("image-review.toml", "# enabled = true", "enabled = false");
+    let (code, said) = lookout(&["check"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(!said.contains("image-review: review"), "off, and nothing stands in for it: {said}");
+    set("old-service-http.toml", "enabled = false", "enabled = true");
+    let (code, said) = lookout(&["check"]);
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("old-service-http: "), "{said}");
+    assert!(!said.contains("image-review: review"), "{said}");
+
     let (_, said) = lookout(&["init"]);
     assert!(!said.contains("written"), "{said}");
 }

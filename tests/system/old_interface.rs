@@ -66,6 +66,15 @@ impl Daemon {
         read(self.send(path, ""))
     }
 
+    /// Those that belong to no schedule.
+    fn incidents(&self) -> Vec<String> {
+        let connection = Connection::open(self.world.path().join("state/guard.db")).unwrap();
+        let sql = "SELECT key || ' ' || state FROM incidents WHERE key LIKE 'test/-/%' ORDER BY id";
+        let mut select = connection.prepare(sql).unwrap();
+        let rows = select.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
     fn count(&self, status: &str) -> i64 {
         let path = self.world.path().join("state/records.db");
         let Ok(connection) = Connection::open(path) else { return 0 };
@@ -121,6 +130,22 @@ fn the_old_callers_get_the_old_answers() {
     assert_eq!(status, 200, "{answer}");
     assert!(message.starts_with("Gemini API key validation failed: "), "{answer}");
     assert_eq!((daemon.count("downloaded"), daemon.count("processing")), (2, 0));
+
+    // Its caller takes that for an answer like any other: so people are told, until it works again.
+    assert_eq!(daemon.incidents(), ["test/-/credentials_rejected open"]);
+    daemon.change_provider(Behaviour::default());
+    let (_, answer) = daemon.post("/bulk_auto_review");
+    assert_eq!(answer["message"], "Bulk processing completed.", "{answer}");
+    assert_eq!(daemon.incidents(), ["test/-/credentials_rejected resolved"]);
+
+    daemon.world.add_pictures("b", 1);
+    let path = daemon.world.path().join("lookout.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, format!("{text}[budget]\nusd_per_day = 0.00001\n")).unwrap();
+    let (status, answer) = daemon.post("/bulk_auto_review");
+    let message = answer["message"].as_str().unwrap();
+    assert_eq!(status, 200, "{answer}");
+    assert!(message.starts_with("the budget of "), "{answer}");
 
     let foreign = daemon.send("/bulk_auto_review", "Origin: https://other.example\r\n");
     assert_eq!(read(foreign).0, 403);

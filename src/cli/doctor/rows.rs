@@ -17,6 +17,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::review::record::selection::Selection;
 use crate::review::record::sqlite::{SqliteRecords, files_below};
+use crate::review::record::statuses::Statuses;
 use crate::review::record::supabase::SupabaseRecords;
 use crate::review::record::{ERROR, PROCESSING, Record, RecordError, Records, SUCCESS};
 use crate::review::settings::{ImageSettings, RecordKind, RecordSettings};
@@ -38,9 +39,12 @@ pub(super) async fn examine(config: &Config) -> Examined {
         RecordKind::Sqlite { path } => embedded(path, config, &mut examined).await,
         RecordKind::Supabase { url, key } => {
             examined.findings.extend(key::examine(url, key, SystemClock.now()));
-            match SupabaseRecords::new(url, key, &settings.records.table, &settings.records.columns)
-            {
-                Ok(records) => of_supabase(records, &settings.records, &mut examined).await,
+            let RecordSettings { table, columns, statuses, .. } = &settings.records;
+            match SupabaseRecords::new(url, key, table, columns) {
+                Ok(records) => {
+                    let records = records.with_statuses(statuses);
+                    of_supabase(records, &settings.records, &mut examined).await
+                }
                 Err(error) => Err(error),
             }
         }
@@ -88,8 +92,8 @@ async fn embedded(
         examined.n_waiting = Some(files.len() as u64);
         return Ok(Vec::new());
     }
-    let RecordSettings { table, columns, .. } = &settings.records;
-    let records = SqliteRecords::open_existing(path, table, columns)?;
+    let RecordSettings { table, columns, statuses, .. } = &settings.records;
+    let records = SqliteRecords::open_existing(path, table, columns)?.with_statuses(statuses);
     let ids: Vec<_> = files.into_iter().map(|file| file.id).collect();
     let n_known = records.rows_by_id(&ids).await?.len();
     let what = format!("{shown} (embedded) is there");
@@ -137,7 +141,7 @@ async fn of_table(
     let findings = &mut examined.findings;
     let what = format!("{what}; {} ({})", waiting(n_rows), pick_up.join(", "));
     findings.push(Finding::good("records", what));
-    findings.extend(accidents(records.as_ref(), SystemClock.now()).await?);
+    findings.extend(accidents(records.as_ref(), &settings.statuses, SystemClock.now()).await?);
     let rows = records.candidates(pick_up, None, PICTURES).await?;
     if !rows.is_empty() {
         return Ok(rows);
@@ -146,21 +150,26 @@ async fn of_table(
 }
 
 /// Rows that a service left behind, and rows that it approved by accident.
-async fn accidents(records: &dyn Records, now: DateTime<Utc>) -> Result<Vec<Finding>, RecordError> {
+async fn accidents(
+    records: &dyn Records,
+    statuses: &Statuses,
+    now: DateTime<Utc>,
+) -> Result<Vec<Finding>, RecordError> {
+    let processing = &statuses.processing;
     let mut findings = Vec::new();
     let n_stuck = records.count_of(&Selection::stuck(now - STUCK_AFTER)).await?;
     if n_stuck > 0 {
         findings.push(Finding::new(
             "records",
             State::Warning,
-            format!("{} in {PROCESSING} for more than a day", are(n_stuck)),
+            format!("{} in {processing} for more than a day", are(n_stuck)),
             "nobody will bring them back: lookout rerun --stuck shows them, with --yes they wait \
              again",
         ));
     }
     let n_fresh = records.count(&[PROCESSING.to_owned()]).await?.saturating_sub(n_stuck);
     if n_fresh > 0 {
-        let what = format!("{} in somebody's hands ({PROCESSING})", are(n_fresh));
+        let what = format!("{} in somebody's hands ({processing})", are(n_fresh));
         findings.push(Finding::good("records", what));
     }
     let n_unreadable = records.count_of(&Selection::unreadable()).await?;

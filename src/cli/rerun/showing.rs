@@ -15,6 +15,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::review::record::Records;
 use crate::review::record::selection::{Found, Selection, SendBack, Taken};
+use crate::review::record::statuses::Statuses;
 
 /// Rows that are shown.
 const SHOWN: usize = 10;
@@ -88,15 +89,16 @@ impl Plan {
 
 /// What would be done.
 pub(super) fn plan(plan: &Plan, config: &Config, args: &Args, format: Format) -> io::Result<()> {
+    let words = &config.review.records.statuses;
     let out = &mut io::stdout().lock();
     let style = match format {
         Format::Json => {
-            let rows: Vec<Value> = plan.first.iter().map(row_object).collect();
+            let rows: Vec<Value> = plan.first.iter().map(|row| row_object(row, words)).collect();
             let object = json!({
                 "done": false,
                 "found": plan.n_rows,
                 "in_hand": plan.n_in_hand,
-                "review_status": plan.to.review_status(),
+                "review_status": words.in_table(plan.to.review_status()),
                 "first": rows,
             });
             return screen::print_json(out, &object);
@@ -106,19 +108,24 @@ pub(super) fn plan(plan: &Plan, config: &Config, args: &Args, format: Format) ->
     if plan.is_nothing() {
         writeln!(out, "No such row. Nothing was changed.")?;
     } else if plan.is_so() && !args.steps.now {
-        writeln!(out, "Already {}: {}.", plan.to.review_status(), rows(plan.n_rows))?;
-        print_rows(plan, style, out)?;
+        writeln!(
+            out,
+            "Already {}: {}.",
+            words.in_table(plan.to.review_status()),
+            rows(plan.n_rows)
+        )?;
+        print_rows(plan, words, style, out)?;
         writeln!(out)?;
         say_when(&plan.to, config, args, out)?;
     } else {
         if !plan.is_so() {
-            writeln!(out, "{} would {}.", rows(plan.n_rows), becoming(&plan.to))?;
+            writeln!(out, "{} would {}.", rows(plan.n_rows), becoming(&plan.to, words))?;
         }
         if args.steps.now {
             let n = rows(plan.n_rows);
             writeln!(out, "{n} would be reviewed at once: {}.", cost(plan.n_rows, config))?;
         }
-        print_rows(plan, style, out)?;
+        print_rows(plan, words, style, out)?;
         writeln!(out, "\nNothing was changed. The same with --yes does it.")?;
         say_when(&plan.to, config, args, out)?;
     }
@@ -142,18 +149,19 @@ pub(super) fn changed(
 ) -> io::Result<()> {
     let out = &mut io::stdout().lock();
     let Changed { n_changed, n_left_alone, ready } = changed;
+    let status = config.review.records.statuses.in_table(to.review_status());
     if format == Format::Json {
         let object = json!({
             "done": true,
             "changed": n_changed,
             "left_alone": n_left_alone,
-            "review_status": to.review_status(),
+            "review_status": status,
             "ids": ready.iter().map(|id| id.0.as_str()).collect::<Vec<_>>(),
         });
         return screen::print_json(out, &object);
     }
     if *n_changed > 0 || ready.is_empty() {
-        writeln!(out, "{} changed: {} now.", rows(*n_changed), to.review_status())?;
+        writeln!(out, "{} changed: {status} now.", rows(*n_changed))?;
     }
     if *n_left_alone > 0 {
         writeln!(out, "{} left alone: somebody else changed them meanwhile.", rows(*n_left_alone))?;
@@ -163,19 +171,20 @@ pub(super) fn changed(
 }
 
 /// Why some of the named rows stay as they are.
-pub(super) fn refusals(named: &Named, args: &Args) -> io::Result<()> {
+pub(super) fn refusals(named: &Named, words: &Statuses, args: &Args) -> io::Result<()> {
     let err = &mut io::stderr().lock();
     for (id, why) in &named.refused {
         writeln!(err, "{}: {why}", id.0)?;
     }
     for row in named.waiting.iter().filter(|_| !args.steps.now) {
-        writeln!(err, "{}: it is {} already", row.record.id.0, row.record.status)?;
+        let status = words.in_table(&row.record.status);
+        writeln!(err, "{}: it is {status} already", row.record.id.0)?;
     }
     Ok(())
 }
 
 /// The first rows, one a line.
-fn print_rows(plan: &Plan, style: Style, out: &mut impl Write) -> io::Result<()> {
+fn print_rows(plan: &Plan, words: &Statuses, style: Style, out: &mut impl Write) -> io::Result<()> {
     if plan.n_rows > plan.first.len() as u64 {
         writeln!(out, "The first {}:", plan.first.len())?;
     }
@@ -185,7 +194,7 @@ fn print_rows(plan: &Plan, style: Style, out: &mut impl Write) -> io::Result<()>
         let details = row.auto_review_details.as_deref().unwrap_or("-");
         table.row([
             row.record.id.0.as_str().into(),
-            row.record.status.as_str().into(),
+            words.in_table(&row.record.status).into(),
             row.auto_review_status.as_deref().unwrap_or("-").into(),
             row.updated_at.map_or_else(|| "-".to_owned(), screen::utc).into(),
             shortened(details).into(),
@@ -202,26 +211,28 @@ fn shortened(details: &str) -> String {
     format!("{cut}…")
 }
 
-fn row_object(row: &Found) -> Value {
+fn row_object(row: &Found, words: &Statuses) -> Value {
     json!({
         "id": row.record.id.0,
-        "review_status": row.record.status,
+        "review_status": words.in_table(&row.record.status),
         "auto_review_status": row.auto_review_status,
         "auto_review_details": row.auto_review_details,
         "updated_at": row.updated_at,
     })
 }
 
-fn becoming(to: &SendBack) -> String {
+fn becoming(to: &SendBack, words: &Statuses) -> String {
     match to {
-        SendBack::Rerun => format!("become {}, with category good", to.review_status()),
+        SendBack::Rerun => {
+            format!("become {}, with category good", words.in_table(to.review_status()))
+        }
         SendBack::Waiting(status) => format!("go back to {status}"),
     }
 }
 
 /// When the rows will be reviewed, unless that is now.
 fn say_when(to: &SendBack, config: &Config, args: &Args, out: &mut impl Write) -> io::Result<()> {
-    let status = to.review_status();
+    let status = config.review.records.statuses.in_table(to.review_status());
     if args.steps.now {
         return Ok(());
     }
@@ -232,8 +243,10 @@ fn say_when(to: &SendBack, config: &Config, args: &Args, out: &mut impl Write) -
         );
     }
     let now = match to {
-        SendBack::Rerun if args.steps.yes => "lookout rerun --status rerun_for_clarity --now --yes",
-        SendBack::Rerun | SendBack::Waiting(_) => "--now",
+        SendBack::Rerun if args.steps.yes => {
+            format!("lookout rerun --status {status} --now --yes")
+        }
+        SendBack::Rerun | SendBack::Waiting(_) => "--now".to_owned(),
     };
     writeln!(
         out,

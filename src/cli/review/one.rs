@@ -1,26 +1,32 @@
-//! `lookout review --image …`: one picture, nothing written.
+//! `lookout review --image …`: one picture, no row written.
 //!
-//! Invariant: neither records nor `review.db` are opened.
+//! What it costs is reserved and written down in `review.db` as for any other: a caller in a loop must
+//! not spend past the day's `[budget]`, and a person can see afterwards what was answered.
+//! Invariant: the records are not opened; the provider is not asked before the money is set aside.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, Form, print_line};
-use crate::app::review::{Eyes, NoReview, eyes};
+use crate::app::review::{Eyes, NoReview, eyes, notes_of_no_row};
 use crate::clock::Clock;
 use crate::http;
 use crate::review::category::category;
 use crate::review::record::sqlite::files_below;
 use crate::review::record::{Record, RecordId};
-use crate::review::reviewer::{Ask, Fault};
+use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Outcome};
 use crate::review::settings::{ImageSettings, ReviewSettings};
 use crate::review::source::SourceError;
+use crate::review::tries::{Begin, Begun, Company, Row, TryEnd, TryOutcome};
+use crate::storage::StorageError;
 
 /// A file or an address that a person names, so any will do.
 pub(super) async fn image(
@@ -36,7 +42,10 @@ pub(super) async fn image(
         read(Path::new(image), settings.picture.max_bytes).await
     };
     Ok(match bytes {
-        Ok(bytes) => look(settings, &eyes, bytes, form).await,
+        Ok(bytes) => {
+            let id = RecordId(name_of(image));
+            look(Looking { settings, eyes: &eyes, clock, form }, id, bytes).await?
+        }
         Err(reason) => tell_failure(form, &reason, EXIT_FAILED),
     })
 }
@@ -63,7 +72,10 @@ pub(super) async fn of_job(
         record.actual_image_url = address_below(path, job);
     }
     Ok(match eyes.source.fetch(&record).await {
-        Ok(bytes) => look(settings, &eyes, bytes, form).await,
+        Ok(bytes) => {
+            let id = RecordId(format!("{job}__{index}"));
+            look(Looking { settings, eyes: &eyes, clock, form }, id, bytes).await?
+        }
         Err(error) => {
             let code = match &error {
                 SourceError::Picture(_) | SourceError::BrokeOff(_) | SourceError::Refused(_) => {
@@ -110,14 +122,77 @@ async fn download(settings: &ReviewSettings, address: &str) -> Result<Bytes, Str
     Ok(bytes.freeze())
 }
 
-async fn look(settings: &ReviewSettings, eyes: &Eyes, bytes: Bytes, form: Form) -> u8 {
+/// The file's name, without what may be secret in an address.
+fn name_of(image: &str) -> String {
+    let path = image.split(['?', '#']).next().unwrap_or(image).trim_end_matches('/');
+    path.rsplit('/').next().unwrap_or(path).to_owned()
+}
+
+/// What a look needs.
+struct Looking<'a> {
+    settings: &'a ReviewSettings,
+    eyes: &'a Eyes,
+    clock: &'a Arc<dyn Clock>,
+    form: Form,
+}
+
+async fn look(looking: Looking<'_>, id: RecordId, bytes: Bytes) -> Result<u8, NoReview> {
+    let Looking { settings, eyes, clock, form } = looking;
+    let began = Instant::now();
     let picture = match eyes.preparer.prepare(bytes).await {
         Ok(picture) => picture,
-        Err(reason) => return tell_failure(form, &reason, EXIT_FAILED),
+        Err(reason) => return Ok(tell_failure(form, &reason, EXIT_FAILED)),
+    };
+    let notes = notes_of_no_row(settings, clock).await?;
+    let reserve = eyes.reviewer.usd_per_try();
+    let begin = Begin { id, at: clock.now(), company: Company::Others, reserve };
+    let unwritten = |error: StorageError| NoReview::State(error.into());
+    let try_id = match notes.begin(&begin, &settings.budget).await.map_err(unwritten)? {
+        Begun::Yes(try_id) => try_id,
+        Begun::OverBudget { reason } => return Ok(tell_failure(form, &reason, EXIT_TRY_LATER)),
     };
     let deadline = Instant::now() + settings.reviewer.try_timeout;
     let ask = Ask { image: "", picture: &picture, correction: None, deadline };
-    match eyes.reviewer.review(ask).await.result {
+    let Outcome { result, evidence } = eyes.reviewer.review(ask).await;
+    let end = end_of_try(&result, evidence, reserve, clock.now());
+    let end = TryEnd { sha256: Some(picture.sha256), took: began.elapsed(), ..end };
+    if let Err(error) = notes.finish(try_id, &end, Row::Settled).await {
+        // The answer is paid for; what was set aside for it counts as spent.
+        super::complain(&format!("this look could not be written down: {error}"), EXIT_OK);
+    }
+    Ok(tell(form, result))
+}
+
+fn end_of_try(
+    result: &Result<Answer, Fault>,
+    evidence: Evidence,
+    reserve: Option<f64>,
+    at: DateTime<Utc>,
+) -> TryEnd {
+    let per_try = reserve.unwrap_or(0.0);
+    let known = evidence.usd.unwrap_or(per_try * f64::from(evidence.attempts));
+    let (outcome, reason) = match result {
+        Ok(_) => (TryOutcome::Answered, None),
+        Err(Fault::Blocked { reason, .. }) => (TryOutcome::Blocked, Some(reason.clone())),
+        Err(Fault::Unreadable { reason, .. } | Fault::Picture { reason }) => {
+            (TryOutcome::Failed, Some(reason.clone()))
+        }
+        Err(fault) => (TryOutcome::Fault, Some(words(fault.clone()).0)),
+    };
+    TryEnd {
+        outcome,
+        at,
+        reason,
+        sha256: None,
+        result: result.as_ref().ok().map(|answer| (category(answer), answer.details.clone())),
+        cost: known + per_try * f64::from(evidence.possibly_billed),
+        evidence: Some(evidence),
+        took: Duration::ZERO,
+    }
+}
+
+fn tell(form: Form, result: Result<Answer, Fault>) -> u8 {
+    match result {
         Ok(answer) => {
             let categories = category(&answer);
             let text = match form {

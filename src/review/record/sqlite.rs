@@ -14,9 +14,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params, params_from_iter};
 
 use super::selection::{Found, Selection, SendBack};
-use super::{
-    Claimed, Cursor, PROCESSING, Record, RecordError, RecordId, Records, Settlement, Written,
-};
+use super::statuses::Statuses;
+use super::{Claimed, Cursor, Record, RecordError, RecordId, Records, Settlement, Written};
 use crate::review::settings::Columns;
 use crate::storage::write_ahead;
 
@@ -87,6 +86,13 @@ impl SqliteRecords {
         }
         let sql = Arc::new(Statements::new(table, columns));
         Ok(Self { connection: Arc::new(Mutex::new(connection)), sql })
+    }
+
+    /// The same records in a table that has words of its own for the contract's statuses.
+    #[must_use]
+    pub fn with_statuses(self, statuses: &Statuses) -> Self {
+        let sql = Statements { statuses: statuses.clone(), ..Arc::unwrap_or_clone(self.sql) };
+        Self { sql: Arc::new(sql), ..self }
     }
 
     fn prepare_table(&self) -> rusqlite::Result<()> {
@@ -172,10 +178,10 @@ impl Records for SqliteRecords {
         self.transact(move |transaction, sql| {
             let query = sql.candidates(statuses.len());
             let mut values = vec![created_at, id];
-            values.extend(statuses);
+            values.extend(sql.statuses.all_in_table(&statuses));
             let mut select = transaction.prepare_cached(&query)?;
             select
-                .query_map(params_from_iter(values), read)
+                .query_map(params_from_iter(values), |row| sql.read(row))
                 .and_then(|rows| rows.take(limit as usize).collect())
         })
         .await
@@ -192,9 +198,14 @@ impl Records for SqliteRecords {
             let mut update = transaction.prepare_cached(&sql.claim)?;
             let mut claimed = Vec::new();
             for id in ids {
-                let mut rows = update.query(params![PROCESSING, stamp(at), id.0, from])?;
+                let mut rows = update.query(params![
+                    sql.statuses.processing,
+                    stamp(at),
+                    id.0,
+                    sql.statuses.in_table(&from)
+                ])?;
                 if let Some(row) = rows.next()? {
-                    let record = Record { status: from.clone(), ..read(row)? };
+                    let record = Record { status: from.clone(), ..sql.read(row)? };
                     claimed.push(Claimed { record, claimed_at: at });
                 }
             }
@@ -211,11 +222,11 @@ impl Records for SqliteRecords {
         let (claimed, settlement) = (claimed.clone(), settlement.clone());
         self.transact(move |transaction, sql| {
             let n_rows = transaction.prepare_cached(&sql.settle)?.execute(params![
-                settlement.review_status,
+                sql.statuses.in_table(&settlement.review_status),
                 settlement.auto_review_status,
                 settlement.auto_review_details,
                 claimed.record.id.0,
-                PROCESSING,
+                sql.statuses.processing,
                 stamp(claimed.claimed_at),
             ])?;
             Ok(written(n_rows))
@@ -227,9 +238,9 @@ impl Records for SqliteRecords {
         let claimed = claimed.clone();
         self.transact(move |transaction, sql| {
             let n_rows = transaction.prepare_cached(&sql.give_back)?.execute(params![
-                claimed.record.status,
+                sql.statuses.in_table(&claimed.record.status),
                 claimed.record.id.0,
-                PROCESSING,
+                sql.statuses.processing,
                 stamp(claimed.claimed_at),
             ])?;
             Ok(written(n_rows))
@@ -241,6 +252,7 @@ impl Records for SqliteRecords {
         let statuses = statuses.to_vec();
         self.transact(move |transaction, sql| {
             let query = sql.count(statuses.len());
+            let statuses = sql.statuses.all_in_table(&statuses);
             transaction.query_row(&query, params_from_iter(statuses), |row| {
                 row.get::<_, i64>(0).map(|count| u64::try_from(count).unwrap_or(0))
             })
@@ -253,7 +265,7 @@ impl Records for SqliteRecords {
         self.transact(move |transaction, sql| {
             let mut select = transaction.prepare_cached(&sql.get)?;
             let mut rows = select.query([id])?;
-            rows.next()?.map(read).transpose()
+            rows.next()?.map(|row| sql.read(row)).transpose()
         })
         .await
     }
@@ -293,8 +305,9 @@ impl Records for SqliteRecords {
 }
 
 /// The statements, with the user's names in them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Statements {
+    statuses: Statuses,
     create: String,
     insert: String,
     get: String,
@@ -326,6 +339,7 @@ impl Statements {
         let all = format!("{id}, {job}, {image_index}, {url}, {status}, {created}");
         let ours = format!("{id} = ? AND {status} = ? AND {updated} = ?");
         Self {
+            statuses: Statuses::default(),
             create: format!(
                 "CREATE TABLE IF NOT EXISTS {t} ({id} TEXT PRIMARY KEY, {job} TEXT,
                      {image_index} INTEGER, {status} TEXT, {auto} TEXT, {details} TEXT,
@@ -370,6 +384,22 @@ impl Statements {
     fn count(&self, n_statuses: usize) -> String {
         format!("{}({})", self.count_head, places(n_statuses))
     }
+
+    fn read(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
+        let created_at: Option<String> = row.get(5)?;
+        let status: String = row.get(4)?;
+        Ok(Record {
+            id: RecordId(row.get(0)?),
+            job_id: row.get(1)?,
+            image_index: row.get(2)?,
+            actual_image_url: row.get(3)?,
+            status: self.statuses.meant_by(&status),
+            created_at: created_at
+                .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
+                .map(|at| at.to_utc()),
+            columns: std::collections::BTreeMap::new(),
+        })
+    }
 }
 
 fn places(n: usize) -> String {
@@ -379,21 +409,6 @@ fn places(n: usize) -> String {
 /// A name of the user's as an SQL identifier.
 fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Record> {
-    let created_at: Option<String> = row.get(5)?;
-    Ok(Record {
-        id: RecordId(row.get(0)?),
-        job_id: row.get(1)?,
-        image_index: row.get(2)?,
-        actual_image_url: row.get(3)?,
-        status: row.get(4)?,
-        created_at: created_at
-            .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
-            .map(|at| at.to_utc()),
-        columns: std::collections::BTreeMap::new(),
-    })
 }
 
 fn written(n_rows: usize) -> Written {

@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use crate::review::record::selection::{Found, Selection, SendBack};
+use crate::review::record::statuses::Statuses;
 use crate::review::record::{
     Claimed, Cursor, PROCESSING, Record, RecordError, RecordId, Records, Settlement, Written,
 };
@@ -100,6 +101,12 @@ impl SupabaseRecords {
         })
     }
 
+    /// The same records in a table that has words of its own for the contract's statuses.
+    #[must_use]
+    pub fn with_statuses(self, statuses: &Statuses) -> Self {
+        Self { table: self.table.with_statuses(statuses), ..self }
+    }
+
     /// Whether the table is there with the contract's columns, and what the key sees of it.
     ///
     /// # Errors
@@ -138,7 +145,8 @@ impl SupabaseRecords {
     }
 
     fn record(&self, row: &Map<String, Value>) -> Result<Record, RecordError> {
-        row::record(row, self.table.columns())
+        let record = row::record(row, self.table.columns())?;
+        Ok(Record { status: self.table.statuses().meant_by(&record.status), ..record })
     }
 
     /// The rows of a claim, as ours.
@@ -303,7 +311,7 @@ impl Records for SupabaseRecords {
     ) -> Result<Written, RecordError> {
         let c = self.table.columns();
         let values = [
-            (&c.review_status, settlement.review_status.as_str()),
+            (&c.review_status, self.table.statuses().in_table(&settlement.review_status)),
             (&c.auto_review_status, settlement.auto_review_status.as_str()),
             (&c.auto_review_details, settlement.auto_review_details.as_str()),
         ];
@@ -313,7 +321,7 @@ impl Records for SupabaseRecords {
 
     async fn give_back(&self, claimed: &Claimed) -> Result<Written, RecordError> {
         let column = &self.table.columns().review_status;
-        let from = claimed.record.status.as_str();
+        let from = self.table.statuses().in_table(&claimed.record.status);
         self.write(claimed, &[(column, from)], |row| holds(row, column, from)).await
     }
 

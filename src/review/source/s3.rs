@@ -5,6 +5,7 @@
 //! Invariant: what is signed is valid for minutes, and credentials of the machine's role are
 //! renewed before they end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::download::{CONNECT, Downloader, Got};
+use super::guard::NoMetadata;
 use super::template::{Encoding, Template, TemplateError, Unnamed};
 use super::{Source, SourceError};
 use crate::http;
@@ -106,17 +108,18 @@ impl S3Source {
                 place.bucket
             ))
         })?;
-        let client = http::client(CONNECT)
-            .map_err(|error| wrong(format!("no client: {}", http::describe(error))))?;
+        let no_client = |error| wrong(format!("no client: {}", http::describe(error)));
+        let client = http::client(CONNECT).map_err(no_client)?;
+        let guarded = http::builder(CONNECT).dns_resolver(Arc::new(NoMetadata));
+        let downloader = Downloader::new(guarded.build().map_err(no_client)?, max_bytes);
         let keys = match credentials {
             Some(keys) => Keys::Given(given(keys)),
             None => Keys::Role {
                 at: Url::parse(metadata).map_err(|error| wrong(error.to_string()))?,
-                client: client.clone(),
+                client,
                 held: Mutex::new(None),
             },
         };
-        let downloader = Downloader::new(client, max_bytes);
         Ok(Self { bucket, key: Template::parse(key)?, keys, downloader })
     }
 

@@ -169,7 +169,7 @@ async fn a_signal_finishes_what_is_in_hand_and_ends_with_the_signal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_picture_and_a_dry_run_write_nothing() {
+async fn one_picture_and_a_dry_run_write_no_row() {
     let stand_in = stand_in(Behaviour::default()).await;
     let folder = folder(&stand_in);
     let folder = folder.path();
@@ -188,7 +188,36 @@ async fn one_picture_and_a_dry_run_write_nothing() {
     assert_eq!(counts["images"], n_photos);
     assert!(counts["usd"].as_f64().unwrap() > 0.0);
     assert_eq!(stand_in.stats().calls, calls);
-    assert!(!folder.join("state/review.db").exists());
+    assert_eq!(statuses(folder), BTreeMap::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_picture_is_written_down_and_pays_from_the_days_budget() {
+    let stand_in = stand_in(Behaviour::default()).await;
+    let folder = folder(&stand_in);
+    let folder = folder.path();
+    add_photos(folder);
+    let out = review(folder, &["--job-id", "cat", "--image-index", "0", "--json"]).await;
+    assert!(out.status.success(), "{}", text(&out.stdout));
+    let told = lookout(folder, &["history", "--images", "cat__0"]).wait_with_output().await;
+    let told = text(&told.unwrap().stdout);
+    assert!(told.contains("answered") && told.contains("gemini-3.5-flash-lite"), "{told}");
+
+    // What that one has cost is spent for today.
+    let path = folder.join("lookout.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{config}[budget]\nusd_per_day = 0.00001\n")).unwrap();
+    let calls = stand_in.stats().calls;
+    for arguments in
+        [["--image", "images/cat.jpg", "--json"], ["--image-index=0", "--job-id=cat", "--json"]]
+    {
+        let out = review(folder, &arguments).await;
+        let answer: Value = serde_json::from_str(&text(&out.stdout)).unwrap();
+        assert_eq!(out.status.code(), Some(75), "{answer}");
+        let detail = answer["detail"].as_str().unwrap();
+        assert!(detail.contains("for today (UTC) is used up"), "{detail}");
+    }
+    assert_eq!(stand_in.stats().calls, calls, "nobody was asked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

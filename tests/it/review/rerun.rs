@@ -75,6 +75,40 @@ async fn it_shows_first_and_changes_nothing_without_yes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_with_its_own_words_for_the_statuses_is_reviewed_and_shown_with_them() {
+    let stand_in = stand_in(Behaviour::default()).await;
+    let folder = super::binary::folder(&stand_in);
+    let folder = folder.path();
+    let n_photos = add_photos(folder);
+    let path = folder.join("lookout.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let words = "[records.statuses]\nprocessing = \"taken\"\nsuccess = \"done\"\n\
+                 error = \"broken\"\nrerun = \"again\"\n";
+    std::fs::write(&path, format!("{text}{words}")).unwrap();
+    let (code, out, err) = say(folder, &["review"]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(statuses(folder), [("done".to_owned(), n_photos)].into());
+    for word in ["done", "auto_review_success"] {
+        let (code, out, _) = say(folder, &["rerun", "--status", word]).await;
+        assert_eq!(code, 0, "{out}");
+        assert!(out.starts_with(&format!("{n_photos} rows would become again")), "{out}");
+        assert!(out.contains("  done  "), "{out}");
+    }
+    let (code, _, err) = say(folder, &["rerun", "--status", "downloaded"]).await;
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("write one of done, broken, again"), "{err}");
+    let (_, out, _) = say(folder, &["rerun", "--status", "done", "--limit", "2", "--yes"]).await;
+    assert!(out.contains("lookout rerun --status again --now --yes"), "{out}");
+    assert_eq!((statuses(folder)["again"], statuses(folder)["done"]), (2, n_photos - 2));
+    change(
+        folder,
+        "UPDATE midbot_images SET review_status = 'taken', updated_at = '2020-01-01T00:00:00.000000Z' WHERE review_status = 'again'",
+    );
+    let (_, out, _) = say(folder, &["doctor"]).await;
+    assert!(out.contains("2 rows are in taken for more than a day"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_now_the_rows_and_no_others_are_reviewed_at_once() {
     let (folder, stand_in, n_photos) = reviewed(Behaviour::default()).await;
     let folder = folder.path();

@@ -5,14 +5,14 @@
 use chrono::DateTime;
 use rusqlite::{Transaction, params, params_from_iter};
 
-use super::{Statements, places, read, stamp};
+use super::{Statements, places, stamp};
 use crate::review::record::selection::{Details, Found, Selection, SendBack, Taken, UNREADABLE};
 use crate::review::record::{Cursor, RecordId};
 
 /// The user's names, quoted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
-    /// What [`found`] reads.
+    /// What [`read`] reads.
     pub(super) found: String,
     pub(super) table: String,
     pub(super) id: String,
@@ -33,7 +33,11 @@ pub(super) fn rows(
     let mut select = transaction.prepare_cached(&query)?;
     let mut rows = Vec::new();
     for id in ids {
-        rows.extend(select.query_map([&id.0], found)?.collect::<rusqlite::Result<Vec<_>>>()?);
+        rows.extend(
+            select
+                .query_map([&id.0], |row| read(row, sql))?
+                .collect::<rusqlite::Result<Vec<_>>>()?,
+        );
     }
     Ok(rows)
 }
@@ -46,7 +50,7 @@ pub(super) fn find(
     limit: u32,
 ) -> rusqlite::Result<Vec<Found>> {
     let Names { found: columns, table, id, created, .. } = &sql.choosing;
-    let (condition, mut values) = condition(&sql.choosing, selection);
+    let (condition, mut values) = condition(sql, selection);
     // The empty string sorts before every date and every id.
     let (at, last) = match after {
         Some(cursor) => (cursor.created_at.map(stamp).unwrap_or_default(), cursor.id.0.clone()),
@@ -58,7 +62,10 @@ pub(super) fn find(
              AND (coalesce({created}, ''), {id}) > (?, ?)
          ORDER BY coalesce({created}, ''), {id} LIMIT CAST(? AS INTEGER)"
     );
-    transaction.prepare(&query)?.query_map(params_from_iter(values), found)?.collect()
+    transaction
+        .prepare(&query)?
+        .query_map(params_from_iter(values), |row| read(row, sql))?
+        .collect()
 }
 
 pub(super) fn count(
@@ -66,7 +73,7 @@ pub(super) fn count(
     sql: &Statements,
     selection: &Selection,
 ) -> rusqlite::Result<u64> {
-    let (condition, values) = condition(&sql.choosing, selection);
+    let (condition, values) = condition(sql, selection);
     let query = format!("SELECT count(*) FROM {} WHERE {condition}", sql.choosing.table);
     let count: i64 = transaction.query_row(&query, params_from_iter(values), |row| row.get(0))?;
     Ok(u64::try_from(count).unwrap_or(0))
@@ -87,10 +94,10 @@ pub(super) fn send_back(
     let mut changed = Vec::new();
     for row in found {
         let n_rows = update.execute(params![
-            to.review_status(),
+            sql.statuses.in_table(to.review_status()),
             to.auto_review_status(),
             row.record.id.0,
-            row.record.status,
+            sql.statuses.in_table(&row.record.status),
             row.auto_review_status,
             row.updated_at.map(stamp),
         ])?;
@@ -102,11 +109,11 @@ pub(super) fn send_back(
 }
 
 /// What holds for the rows, with its values.
-fn condition(names: &Names, selection: &Selection) -> (String, Vec<String>) {
-    let Names { status, category, details, created, updated, .. } = names;
+fn condition(sql: &Statements, selection: &Selection) -> (String, Vec<String>) {
+    let Names { status, category, details, created, updated, .. } = &sql.choosing;
     let Selection { statuses, categories, details: wanted, taken } = selection;
     let mut parts = vec![format!("{status} IN ({})", places(statuses.len()))];
-    let mut values = statuses.clone();
+    let mut values = sql.statuses.all_in_table(statuses);
     if !categories.is_empty() {
         // `T1` is in `T1, W1` and not in `T10`.
         let one = format!("instr(', ' || {category} || ',', ', ' || ? || ',') > 0");
@@ -139,10 +146,10 @@ fn condition(names: &Names, selection: &Selection) -> (String, Vec<String>) {
     (parts.join(" AND "), values)
 }
 
-fn found(row: &rusqlite::Row<'_>) -> rusqlite::Result<Found> {
+fn read(row: &rusqlite::Row<'_>, sql: &Statements) -> rusqlite::Result<Found> {
     let updated_at: Option<String> = row.get(6)?;
     Ok(Found {
-        record: read(row)?,
+        record: sql.read(row)?,
         updated_at: updated_at
             .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
             .map(|at| at.to_utc()),

@@ -59,6 +59,53 @@ async fn a_claim_takes_a_row_once_and_the_result_stands_in_the_contracts_columns
 }
 
 #[tokio::test]
+async fn a_table_with_words_of_its_own_for_the_statuses_holds_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = Statuses {
+        processing: "taken".into(),
+        success: "done".into(),
+        error: "broken".into(),
+        rerun: "again".into(),
+    };
+    let records = with_rows(folder.path(), &["a", "b", "c"]).await.with_statuses(&words);
+    let connection = Connection::open(folder.path().join("state/records.db")).unwrap();
+    let in_table = || -> Vec<String> {
+        let mut select =
+            connection.prepare("SELECT review_status FROM midbot_images ORDER BY id").unwrap();
+        let rows = select.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    let ids = ["a", "b", "c"].map(|id| RecordId(id.into()));
+    let claimed = records.claim(&ids, "downloaded", at(5)).await.unwrap();
+    assert_eq!(in_table(), ["taken"; 3]);
+    assert_eq!(
+        records.get(&ids[0]).await.unwrap().unwrap().status,
+        crate::review::record::PROCESSING
+    );
+    assert_eq!(records.settle(&claimed[0], &settlement()).await, Ok(Written::Yes));
+    let error = Settlement {
+        review_status: "auto_review_error".into(),
+        auto_review_status: "auto_review_error".into(),
+        ..settlement()
+    };
+    assert_eq!(records.settle(&claimed[1], &error).await, Ok(Written::Yes));
+    assert_eq!(records.give_back(&claimed[2]).await, Ok(Written::Yes));
+    assert_eq!(in_table(), ["done", "broken", "downloaded"]);
+    // What stands in the other column is the contract's format.
+    let found = records.rows_by_id(&ids[..2]).await.unwrap();
+    assert_eq!(found[1].auto_review_status.as_deref(), Some("auto_review_error"));
+    assert_eq!(records.send_back(&found, &SendBack::Rerun).await.unwrap().len(), 2);
+    assert_eq!(in_table(), ["again", "again", "downloaded"]);
+    let waiting = ["again".to_owned()];
+    assert_eq!(records.count(&waiting).await, Ok(2));
+    let rows = records.candidates(&waiting, None, 9).await.unwrap();
+    assert_eq!(rows[0].status, crate::review::record::selection::RERUN);
+    let again = records.claim(&ids, &rows[0].status, at(9)).await.unwrap();
+    assert_eq!(records.give_back(&again[0]).await, Ok(Written::Yes));
+    assert_eq!(in_table(), ["again", "taken", "downloaded"]);
+}
+
+#[tokio::test]
 async fn a_row_that_is_not_ours_any_more_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let records = with_rows(folder.path(), &["a"]).await;

@@ -91,7 +91,8 @@ impl SupabaseRecords {
         // One of the changes whose answers were lost has done it; what is as wanted, is done.
         let mut now = self.rows(&self.table.rows(ids)).await?;
         let column = &self.table.columns().review_status;
-        now.retain(|row| holds(row, column, to.review_status()));
+        let wanted = self.table.statuses().in_table(to.review_status());
+        now.retain(|row| holds(row, column, wanted));
         Ok(self.ids(&now))
     }
 

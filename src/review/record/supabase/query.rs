@@ -9,6 +9,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use postgrest::{Builder, Postgrest};
 
+use crate::review::record::statuses::Statuses;
 use crate::review::record::{Cursor, RecordId};
 use crate::review::settings::Columns;
 
@@ -37,6 +38,7 @@ pub(super) struct Table {
     rest: Postgrest,
     name: String,
     columns: Columns,
+    statuses: Statuses,
 }
 
 /// Which rows a write may change: still ours, as the claim left them.
@@ -59,7 +61,17 @@ fn quoted(value: &str) -> String {
 
 impl Table {
     pub(super) fn new(rest_url: &str, name: &str, columns: Columns) -> Self {
-        Self { rest: Postgrest::new(rest_url), name: name.to_owned(), columns }
+        Self {
+            rest: Postgrest::new(rest_url),
+            name: name.to_owned(),
+            columns,
+            statuses: Statuses::default(),
+        }
+    }
+
+    /// With words of its own for the contract's statuses.
+    pub(super) fn with_statuses(self, statuses: &Statuses) -> Self {
+        Self { statuses: statuses.clone(), ..self }
     }
 
     fn all(&self) -> Builder {
@@ -70,7 +82,7 @@ impl Table {
     /// A page of rows with one of these statuses, oldest first, after the cursor.
     pub(super) fn page(&self, statuses: &[String], after: Option<&Cursor>, limit: u32) -> Request {
         let column = &self.columns.review_status;
-        let query = self.all().in_(column, statuses.iter().map(|s| quoted(s)));
+        let query = self.all().in_(column, self.words(statuses));
         self.paged(query, after, limit)
     }
 
@@ -99,7 +111,7 @@ impl Table {
     pub(super) fn count(&self, statuses: &[String], method: Method) -> Request {
         let column = &self.columns.review_status;
         let query = self.rest.from(&self.name).select(&self.columns.id);
-        finish(query.in_(column, statuses.iter().map(|s| quoted(s))).exact_count(), method)
+        finish(query.in_(column, self.words(statuses)).exact_count(), method)
     }
 
     /// How many rows the key can see at all.
@@ -120,11 +132,13 @@ impl Table {
 
     /// Those of the rows that have this status, whoever holds them.
     pub(super) fn with_status(&self, ids: &[RecordId], status: &str) -> Request {
+        let status = self.statuses.in_table(status);
         finish(self.of(self.all(), ids).eq(&self.columns.review_status, status), Method::Get)
     }
 
     /// Those of the rows that a claim at this time has taken.
     pub(super) fn taken(&self, ids: &[RecordId], status: &str, at: DateTime<Utc>) -> Request {
+        let status = self.statuses.in_table(status);
         let query = self.of(self.all(), ids).eq(&self.columns.review_status, status);
         finish(query.eq(&self.columns.updated_at, time(at)), Method::Get)
     }
@@ -138,6 +152,7 @@ impl Table {
         at: DateTime<Utc>,
     ) -> Request {
         let c = &self.columns;
+        let (from, to) = (self.statuses.in_table(from), self.statuses.in_table(to));
         let body = object(&[(&c.review_status, to), (&c.updated_at, &time(at))]);
         let query = self.of(self.all(), ids).eq(&c.review_status, from);
         finish(query.update(body), Method::Patch)
@@ -151,13 +166,22 @@ impl Table {
             .from(&self.name)
             .select(&c.id)
             .eq(&c.id, &fence.id.0)
-            .eq(&c.review_status, fence.status)
+            .eq(&c.review_status, self.statuses.in_table(fence.status))
             .eq(&c.updated_at, time(fence.updated_at));
         finish(query.update(object(values)), Method::Patch)
     }
 
     pub(super) fn columns(&self) -> &Columns {
         &self.columns
+    }
+
+    pub(super) fn statuses(&self) -> &Statuses {
+        &self.statuses
+    }
+
+    /// The table's words for statuses, as they stand in a list.
+    fn words(&self, statuses: &[String]) -> impl Iterator<Item = String> {
+        self.statuses.all_in_table(statuses).into_iter().map(|word| quoted(&word))
     }
 
     fn of(&self, query: Builder, ids: &[RecordId]) -> Builder {

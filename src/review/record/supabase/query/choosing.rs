@@ -45,7 +45,7 @@ impl Table {
         to: &SendBack,
     ) -> Request {
         let c = &self.columns;
-        let mut values = vec![(&c.review_status, to.review_status())];
+        let mut values = vec![(&c.review_status, self.statuses.in_table(to.review_status()))];
         values.extend(to.auto_review_status().map(|category| (&c.auto_review_status, category)));
         let query = self.rest.from(&self.name).select(&c.id);
         finish(self.as_found(query, rows, ids).update(object(&values)), Method::Patch)
@@ -54,7 +54,7 @@ impl Table {
     /// The condition of [`Alike`].
     fn as_found(&self, query: Builder, rows: &Alike, ids: &[RecordId]) -> Builder {
         let c = &self.columns;
-        let query = self.of(query, ids).eq(&c.review_status, &rows.status);
+        let query = self.of(query, ids).eq(&c.review_status, self.statuses.in_table(&rows.status));
         let query = match &rows.category {
             Some(category) => query.eq(&c.auto_review_status, category),
             None => query.is(&c.auto_review_status, "null"),
@@ -68,7 +68,7 @@ impl Table {
     fn chosen(&self, query: Builder, selection: &Selection) -> Builder {
         let c = &self.columns;
         let Selection { statuses, categories, details, taken } = selection;
-        let mut query = query.in_(&c.review_status, statuses.iter().map(|s| quoted(s)));
+        let mut query = query.in_(&c.review_status, self.words(statuses));
         if !categories.is_empty() {
             // In the list, alone, at its beginning, its end or in the middle: `T1` is no `T10`.
             let column = &c.auto_review_status;
