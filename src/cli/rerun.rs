@@ -10,7 +10,7 @@ mod showing;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use self::doing::Changed;
 use self::showing::Plan;
@@ -21,14 +21,10 @@ use crate::app::review;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::review::category::{Code, GOOD};
-use crate::review::record::selection::{Details, RERUN, Selection, SendBack, Taken};
+use crate::review::record::selection::{Details, RERUN, STUCK_AFTER, Selection, SendBack, Taken};
 use crate::review::record::statuses::Statuses;
 use crate::review::record::{ERROR, RecordError, RecordId, Records, SUCCESS};
 use crate::storage::StorageError;
-
-/// Rows that a service took before this and never brought back are stuck (contract, "States of
-/// `review_status`").
-pub(super) const STUCK_AFTER: TimeDelta = TimeDelta::days(1);
 
 /// Arguments.
 #[derive(Clone, Debug, Default, clap::Args)]

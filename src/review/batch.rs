@@ -244,6 +244,8 @@ struct Batch {
     last_words: Vec<(RecordId, Word)>,
     /// Attempts on pictures whose faults were their own; not the provider's.
     own_attempts: u64,
+    /// So many of the keys that were dropped have been told.
+    n_dropped_told: usize,
     rewrites: Vec<(Instant, Rewrite)>,
     n_undoing: usize,
     /// The budget holds no further picture until one in hand has given some back.
@@ -309,6 +311,7 @@ impl Batch {
             records: Outage::new("records_unavailable", "records"),
             last_words: Vec::new(),
             own_attempts: 0,
+            n_dropped_told: 0,
             rewrites: Vec::new(),
             n_undoing: 0,
             over_budget: None,

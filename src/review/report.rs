@@ -143,6 +143,9 @@ pub struct Report {
     pub counts: Counts,
     /// Rows that still wait; `None` if they can't be counted.
     pub remaining: Option<u64>,
+    /// Rows that somebody took more than a day ago and never brought back; `None` if they can't be
+    /// counted.
+    pub stuck: Option<u64>,
     /// What it cost.
     pub spent: Spent,
     /// How often each reason came: of errors, blocks and give-backs.
@@ -226,6 +229,7 @@ impl Report {
             "blocked": blocked,
             "returned": returned,
             "remaining": self.remaining,
+            "stuck": self.stuck,
             "batches": batches,
             "tokens_in": self.spent.tokens_in,
             "tokens_out": self.spent.tokens_out,
@@ -262,6 +266,12 @@ impl Report {
         }
         if let Some(remaining) = self.remaining {
             let _ = writeln!(text, "Still waiting: {remaining}");
+        }
+        if let Some(stuck) = self.stuck.filter(|stuck| *stuck > 0) {
+            let _ = writeln!(
+                text,
+                "Stuck for more than a day in somebody's hands: {stuck} (lookout rerun --stuck)"
+            );
         }
         let _ = writeln!(text, "Elapsed time: {}", clock_face(self.elapsed));
         if total > 0 {
@@ -324,6 +334,7 @@ mod tests {
                 batches: 1,
             },
             remaining: Some(12),
+            stuck: Some(3),
             spent: Spent { tries: 9, tokens_in: 900, tokens_out: 90, usd: Some(0.0123) },
             reasons: [("it is no image".to_owned(), 1)].into(),
             elapsed: Duration::from_secs(84),
@@ -389,6 +400,7 @@ mod tests {
           of them blocked by the provider: 1
         Given back for a later run: 2
         Still waiting: 12
+        Stuck for more than a day in somebody's hands: 3 (lookout rerun --stuck)
         Elapsed time: 00:01:24
         Average: 10.50 s per image
         Batches: 1

@@ -16,7 +16,7 @@ use super::judge::cause_of;
 use super::observed::Observed;
 use super::usual::{self, Backlog};
 use super::{Facts, IncidentKind, IncidentState, Severity, Verdict, facts};
-use crate::schedule::Schedule;
+use crate::schedule::{Job, Schedule};
 
 /// Incidents that a good run of the schedule resolves.
 const RESOLVED_BY_A_GOOD_RUN: [IncidentKind; 11] = [
@@ -250,12 +250,20 @@ pub fn left_over(patient: &Patient<'_>, before: &[Summary]) -> Option<IncidentWr
     }
 }
 
-/// A source that counts for itself never says that it is over; a run that ends well does.
+/// Patterns never say that something is over; a run that ends well does. The review says itself
+/// what is over: a key that was dropped is still dead when the others have done the work.
 fn is_over_by_a_good_end(patient: &Patient<'_>, write: &IncidentWrite) -> bool {
     CAUSES.into_iter().any(|kind| {
         let fault = patient.observed.faults.of(kind);
-        is_fault_of(write, kind) && fault.is_some_and(|fault| fault.last.source == Source::Counted)
+        is_fault_of(write, kind) && fault.is_some_and(|fault| ends_with_the_run(patient, fault))
     })
+}
+
+fn ends_with_the_run(patient: &Patient<'_>, fault: &Fault) -> bool {
+    match patient.schedule.job {
+        Job::Review { .. } => false,
+        Job::Command(_) | Job::Http(_) => fault.last.source == Source::Counted,
+    }
 }
 
 fn is_fault_of(write: &IncidentWrite, kind: IncidentKind) -> bool {
@@ -292,7 +300,7 @@ fn good_run(patient: &Patient<'_>, kept: Option<IncidentKind>) -> Vec<IncidentWr
                 match stands(fault, patient.boot) {
                     // Told by `while_running`.
                     Standing::Recovered => true,
-                    Standing::Open => fault.last.source == Source::Raw,
+                    Standing::Open => !ends_with_the_run(patient, fault),
                     Standing::Noise => false,
                 }
             });

@@ -138,17 +138,13 @@ fn assert_bad_slots_have_incidents(
                 incident.resolved_at.is_none_or(|until| until + set_back >= judged_at);
             // An unobserved slot may be one that was to be caught up: its absence was told before.
             let is_of_its_absence = incident.opened_at + set_back >= slot.due_at;
-            match incident.kind {
-                IncidentKind::WasBlind => {
-                    slot.verdict == Some(Verdict::Unobserved) && began && is_of_its_absence
-                }
-                kind => {
-                    may_be_told_as(slot.verdict.unwrap(), kind)
-                        && incident.schedule.as_deref() == Some(slot.schedule.as_str())
-                        && began
-                        && is_still_open
-                }
+            if incident.kind == IncidentKind::WasBlind {
+                return slot.verdict == Some(Verdict::Unobserved) && began && is_of_its_absence;
             }
+            may_be_told_as(slot.verdict.unwrap(), incident.kind)
+                && incident.schedule.as_deref() == Some(slot.schedule.as_str())
+                && began
+                && is_still_open
         });
         assert!(is_told, "seed {seed}: no incident for {slot:?}");
     }

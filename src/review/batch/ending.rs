@@ -12,8 +12,9 @@ use super::work::What;
 use super::{Batch, Claiming, Phase, Probe, Stage, UNKNOWN, Wish, Word};
 use crate::protocol::{Line, Problem};
 use crate::review::record::RecordId;
+use crate::review::record::selection::{STUCK_AFTER, Selection};
 use crate::review::report::{End, News, Report};
-use crate::review::reviewer::Meanwhile;
+use crate::review::reviewer::{DropCause, Meanwhile};
 use crate::review::settle::{Others, Stop};
 use crate::review::tries::TryOutcome;
 
@@ -260,10 +261,31 @@ impl Batch {
         for line in lines.into_iter().flatten() {
             self.say(&News::Line(line));
         }
+        self.tell_dropped();
         let done = self.counts.settled();
         let due = self.told.is_none_or(|(at, told)| done != told && now >= at + BETWEEN_PROGRESS);
         if due && !matches!(self.phase, Phase::PuttingRight) {
             self.tell_progress(done, now);
+        }
+    }
+
+    /// Keys that were dropped: others may do the work meanwhile, but somebody must see to these.
+    fn tell_dropped(&mut self) {
+        let dropped = self.ports.reviewer.health().dropped;
+        for one in dropped.iter().skip(self.n_dropped_told) {
+            let kind = match one.cause {
+                DropCause::Rejected | DropCause::NotAllowed => "credentials_rejected",
+                DropCause::OutOfCredit => "quota_exhausted",
+            };
+            self.n_dropped_told += 1;
+            self.say(&News::Line(Line::Problem(Problem {
+                kind: kind.to_owned(),
+                provider: Some("gemini".to_owned()),
+                status: None,
+                count: self.n_dropped_told as u64,
+                calls: None,
+                detail: one.reason.clone(),
+            })));
         }
     }
 
@@ -284,6 +306,7 @@ impl Batch {
         if self.told.is_none_or(|(_, told)| told != self.counts.settled()) {
             self.tell_progress(self.counts.settled(), now);
         }
+        self.tell_dropped();
         let lasts = [&self.provider, &self.images, &self.records].map(|outage| outage.lasts(now));
         let ends = [&mut self.provider, &mut self.images, &mut self.records];
         let mut lines = Vec::new();
@@ -294,11 +317,15 @@ impl Batch {
         lines.into_iter().for_each(|line| self.say(&News::Line(line)));
         let count = self.ports.records.count(&self.plan.pick_up);
         let remaining = timeout(COUNT_AT_MOST, count).await.ok().and_then(Result::ok);
+        let stuck = Selection::stuck(self.ports.clock.now() - STUCK_AFTER);
+        let stuck = timeout(COUNT_AT_MOST, self.ports.records.count_of(&stuck));
+        let stuck = stuck.await.ok().and_then(Result::ok);
         let spent = self.ports.tries.spent().await.unwrap_or(UNKNOWN);
         let report = Report {
             run: self.plan.run.clone(),
             counts: self.counts,
             remaining,
+            stuck,
             spent,
             reasons: std::mem::take(&mut self.reasons),
             elapsed: self.started.elapsed(),

@@ -4,10 +4,14 @@
 //! Invariant: a row is sent back only if it still is as it was found, so that what a review or a
 //! person has done to it meanwhile stays.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Record, RecordId};
 use crate::review::category::GOOD;
+
+/// Rows that a service took before this and never brought back are stuck (contract, "States of
+/// `review_status`").
+pub const STUCK_AFTER: TimeDelta = TimeDelta::days(1);
 
 /// `review_status` of a reviewed row that is to be looked at again.
 pub const RERUN: &str = "rerun_for_clarity";

@@ -2,7 +2,7 @@
 //!
 //! Which names are asked at all is decided before: only hosts that somebody has written into the
 //! configuration, and a proxy of the environment. Such a host may well stand in a private network (a
-//! bucket behind a VPC, MinIO, a company's proxy).
+//! bucket behind a VPC, `MinIO`, a company's proxy).
 //! Invariant: no name leads to a metadata service, which gives a machine's credentials to whoever asks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

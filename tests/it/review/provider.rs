@@ -10,7 +10,8 @@ use lookout::review::prompt::Prompt;
 use lookout::review::report::Exit;
 use lookout::review::reviewer::Reviewer as _;
 use lookout::review::reviewer::gemini::client::Gemini;
-use lookout::review::settings::{BudgetSettings, Price};
+use lookout::review::settings::{BudgetSettings, Price, Project};
+use lookout::secret::Secret;
 use lookout::watch::{Change, IncidentKind};
 use serde_json::json;
 
@@ -41,6 +42,27 @@ async fn a_quota_of_300_a_minute_is_used_and_hardly_ever_exceeded() {
     let answered: u64 = stats.minutes[1..].iter().map(|minute| minute.answered).sum();
     assert!(refused * 100 <= answered, "{:?}", stats.minutes);
     assert_eq!(told_of(&spoken).await, [], "a limit is no incident");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_key_is_told_while_another_one_does_the_work_and_until_it_is_gone() {
+    let leaked = Rule { key: Some("fake-key-main".into()), ..Rule::new(Outcome::KeyLeaked) };
+    let stand_in = stand_in(Behaviour { rules: vec![leaked], ..Behaviour::default() }).await;
+    let mut world = World::with(names(50)).await;
+    let mut settings = shipped(&stand_in, 16);
+    let keys = vec![Secret::new("fake-key-second")];
+    settings.projects.push(Project { name: "second".into(), keys });
+    let spoken = run(&mut world, &settings).await;
+    assert_eq!(spoken.report.counts.succeeded, 50, "{:?}", spoken.report);
+    assert!(spoken.report.signal_line(None).is_some());
+    let told = "::lookout::problem kind=credentials_rejected provider=gemini count=1";
+    assert!(spoken.has_line(told), "{:?}", spoken.heard);
+    let news = news_of(&spoken).await;
+    let kind = IncidentKind::CredentialsRejected;
+    let told: Vec<_> = news.iter().map(|(_, kind, change)| (*kind, *change)).collect();
+    // It is open for an hour, so it is reminded of: not the end of its own run resolves it, though
+    // that went well, but the next one's.
+    assert_eq!(told, [Change::Opened, Change::Reminder, Change::Resolved].map(|it| (kind, it)));
 }
 
 /// What an outage from second 10 to second 490 must look like.

@@ -18,6 +18,7 @@ use lookout::review::report::{Exit, Report};
 use lookout::review::reviewer::gemini::client::Gemini;
 use lookout::review::reviewer::{Prepared, Reviewer};
 use lookout::review::settings::{Project, ReviewerSettings};
+use lookout::schedule::{Job, Schedule};
 use lookout::secret::Secret;
 use lookout::watch::{Change, IncidentKind};
 use sha2::{Digest as _, Sha256};
@@ -135,10 +136,10 @@ pub(super) async fn news_of(spoken: &Spoken) -> Vec<(i64, IncidentKind, Change)>
         Exit::Configuration => 78,
     };
     events.extend([(end, exited(code)), (end, ended())]);
+    let schedule = Schedule { job: Job::Review { batch: 100 }, ..hourly("review") };
     let mut script = Some(Script { events, ..Script::default() });
-    let mut guard = guard::World::new(vec![hourly("review")], move |_| {
-        script.take().unwrap_or_else(|| good(60))
-    });
+    let mut guard =
+        guard::World::new(vec![schedule], move |_| script.take().unwrap_or_else(|| good(60)));
     // Half an hour before the first run, and two of them.
     guard.run_for(Duration::from_secs(2 * 3600 + 1800)).await;
     let news = guard.news.iter();
