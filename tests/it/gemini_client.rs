@@ -30,6 +30,15 @@ use crate::gemini_bodies::{GOOD, body, reply, status_of};
 #[derive(Clone)]
 enum Act {
     Answer(u16, Vec<u8>),
+    /// The same after a while.
+    Late(Duration, u16, Vec<u8>),
+    Hang,
+}
+
+/// What the service does with one request.
+#[derive(Clone)]
+enum Act {
+    Answer(u16, Vec<u8>),
     Hang,
 }
 
@@ -88,6 +97,10 @@ async fn serve(State(service): State<Arc<Service>>, request: Request) -> Respons
     service.arrived.notify_one();
     match act.unwrap_or_else(good) {
         Act::Answer(status, body) => (StatusCode::from_u16(status).unwrap(), body).into_response(),
+        Act::Late(wait, status, body) => {
+            tokio::time::sleep(wait).await;
+            (StatusCode::from_u16(status).unwrap(), body).into_response()
+        }
         Act::Hang => std::future::pending().await,
     }
 }
@@ -322,6 +335,41 @@ async fn an_outage_lets_one_probe_through_at_a_time_and_ends_with_the_first_answ
     }
     assert!(answers >= 15, "{answers}");
     assert!(!gemini.health().breaker_open);
+}
+
+#[tokio::test]
+async fn who_waited_for_quota_while_the_service_went_away_does_not_pass_the_breaker() {
+    let away = Act::Late(Duration::from_millis(150), 503, body("err-503-overloaded"));
+    let under_way = 7;
+    let (service, settings) =
+        service([minute_quota("0.5s")].into_iter().chain(vec![away; under_way - 1])).await;
+    service.then_always(recorded("err-503-overloaded"));
+    let gemini = Arc::new(client(&settings));
+    let mut tries = tokio::task::JoinSet::new();
+    let mut begin = |n: usize| {
+        for _ in 0..n {
+            let gemini = Arc::clone(&gemini);
+            tries.spawn(async move { review(&gemini).await });
+        }
+    };
+    begin(under_way);
+    while service.seen() < under_way {
+        service.arrived.notified().await;
+    }
+    while gemini.health().calls == 0 {
+        tokio::task::yield_now().await;
+    }
+    // The project rests, the breaker is closed.
+    begin(16);
+    while service.seen() < under_way + 4 {
+        service.arrived.notified().await;
+    }
+    let arrivals: Vec<Instant> = service.seen.lock().unwrap().iter().map(|s| s.at).collect();
+    assert!(arrivals[under_way] - arrivals[0] >= Duration::from_millis(500), "the rest was kept");
+    for pair in arrivals[under_way..].windows(2) {
+        let apart = pair[1] - pair[0];
+        assert!(apart >= PATIENCE.probe, "probes {apart:?} apart");
+    }
 }
 
 #[tokio::test]

@@ -61,20 +61,40 @@ impl Breaker {
         Self { patience, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Waits until a call may be made. Dropping the future is fine.
+    /// Waits until a call may be made, and takes the right to it. Dropping the future is fine.
     pub async fn admit(&self) -> Permit<'_> {
+        loop {
+            self.ready().await;
+            if let Some(permit) = self.try_admit() {
+                return permit;
+            }
+        }
+    }
+
+    /// The right to make a call now.
+    pub fn try_admit(&self) -> Option<Permit<'_>> {
+        let role = match &mut self.state().open {
+            None => Role::Ordinary,
+            Some(open) if open.probing || open.probe_at > Instant::now() => return None,
+            Some(open) => {
+                open.probing = true;
+                Role::Probe
+            }
+        };
+        Some(self.permit(role))
+    }
+
+    /// Waits until a call might be made; another may be quicker. Dropping the future is fine.
+    pub async fn ready(&self) {
         loop {
             // Registered before the look at the state: a change in between would be lost.
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let probe_at = match &mut self.state().open {
-                None => return self.permit(Role::Ordinary),
+            let probe_at = match &self.state().open {
+                None => return,
                 Some(open) if open.probing => None,
-                Some(open) if open.probe_at <= Instant::now() => {
-                    open.probing = true;
-                    return self.permit(Role::Probe);
-                }
+                Some(open) if open.probe_at <= Instant::now() => return,
                 Some(open) => Some(open.probe_at),
             };
             match probe_at {

@@ -10,9 +10,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 
-use self::waiting::Rested;
+use self::waiting::{Admitted, Rested};
 use crate::http::Failure;
 use crate::review::reviewer::gemini::answer::{self, Reading, Usage};
 use crate::review::reviewer::gemini::breaker::Permit;
@@ -129,18 +129,13 @@ fn number_of(image: &str) -> u64 {
 impl Hand<'_> {
     async fn attempt(&mut self) -> Next {
         let gemini = self.gemini;
-        let admitted = timeout_at(self.until, async {
-            (gemini.network.admit().await, gemini.service.admit().await)
-        });
-        let Ok((network, service)) = admitted.await else {
-            return failed(self.out_of_time());
-        };
-        let ticket = match self.ticket().await {
-            Ok(ticket) => ticket,
+        let Admitted { ticket, network, service } = match self.admitted().await {
+            Ok(admitted) => admitted,
             Err(fault) => return failed(fault),
         };
         let left = self.until.saturating_duration_since(Instant::now());
         if left < LEAST_TIME {
+            gemini.projects.unused(&ticket);
             return failed(self.out_of_time());
         }
         let form = self.form();

@@ -1,6 +1,6 @@
-//! How a try waits for its turn: for a key that may be used now.
+//! How a try waits for its turn: for an outage to end, and for a key that may be used now.
 //!
-//! Whose turn it is, `projects.rs` knows.
+//! Whose turn it is, `projects.rs` knows; whether calls may pass, `breaker.rs`.
 //! Invariant: a pause that the service calls a pause (five minutes at most) is waited for by those
 //! who are in hand; a try that would come back at once would only make way for the next row to come
 //! back at once, until the backlog has gone round.
@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::Hand;
 use crate::review::reviewer::Fault;
+use crate::review::reviewer::gemini::breaker::Permit;
 use crate::review::reviewer::gemini::classifier::Kind;
 use crate::review::reviewer::gemini::projects::{Ticket, Turn};
 
@@ -23,9 +24,37 @@ pub(super) enum Rested {
     Once,
 }
 
-impl Hand<'_> {
+/// What a call needs.
+pub(super) struct Admitted<'a> {
+    pub(super) ticket: Ticket,
+    pub(super) network: Permit<'a>,
+    pub(super) service: Permit<'a>,
+}
+
+impl<'g> Hand<'g> {
+    /// Waits until a call may be made. The line for quota may take minutes, in which an outage may
+    /// begin, so the breakers have the last word; and who waits for one holds no turn.
+    pub(super) async fn admitted(&mut self) -> Result<Admitted<'g>, Fault> {
+        let gemini = self.gemini;
+        loop {
+            let ready = timeout_at(self.until, async {
+                gemini.network.ready().await;
+                gemini.service.ready().await;
+            });
+            if ready.await.is_err() {
+                return Err(self.out_of_time());
+            }
+            let ticket = self.ticket().await?;
+            let permits = (gemini.network.try_admit(), gemini.service.try_admit());
+            if let (Some(network), Some(service)) = permits {
+                return Ok(Admitted { ticket, network, service });
+            }
+            gemini.projects.unused(&ticket);
+        }
+    }
+
     /// Waits for a key's turn.
-    pub(super) async fn ticket(&mut self) -> Result<Ticket, Fault> {
+    async fn ticket(&mut self) -> Result<Ticket, Fault> {
         let gemini = self.gemini;
         let _in_line = loop {
             if let Ok(in_line) = timeout_at(self.until, gemini.queue.lock()).await {
