@@ -4,10 +4,13 @@
 //! the disk is back, which is better than not at all.
 //! Invariant: only openings are made here; what is over needs a row to be over in.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
 use super::incidents::{FaultKey, FaultWrite, IncidentWrite, Outcome};
 use super::{Change, Facts, Incident, IncidentKind, IncidentState, News, Severity};
+use crate::storage::StorageError;
 
 /// What an outcome would have told.
 #[must_use]
@@ -61,5 +64,59 @@ fn news(fault: &FaultWrite, change: Change, at: DateTime<Utc>) -> News {
         at,
         notify: fault.notify.clone(),
         facts: fault.facts.clone(),
+    }
+}
+
+/// Another process may hold the database for a while (a back-up, a look with `sqlite3`): nobody is
+/// woken for less.
+const BUSY_FOR: Duration = Duration::from_secs(60);
+
+/// When people hear that nothing can be recorded, and that it is over: once each, however the
+/// error's words change meanwhile.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    /// Boot time of the first failed step.
+    since: Option<Duration>,
+    told: Option<Told>,
+}
+
+#[derive(Debug)]
+struct Told;
+
+impl Trouble {
+    /// How a step ended; what is to be told of it.
+    pub fn step(&mut self, error: Option<&StorageError>, boot: Duration) -> Option<Change> {
+        let Some(error) = error else {
+            self.since = None;
+            return self.told.take().map(|_| Change::Resolved);
+        };
+        let lasts = boot.saturating_sub(*self.since.get_or_insert(boot));
+        let may_pass = matches!(error, StorageError::Busy(_)) && lasts < BUSY_FOR;
+        if may_pass || self.told.is_some() {
+            return None;
+        }
+        self.told = Some(Told);
+        Some(Change::Opened)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_at_once_and_a_held_database_after_a_minute() {
+        let full = StorageError::Unwritable("no space".into());
+        let other = StorageError::Unwritable("input/output error".into());
+        let busy = StorageError::Busy("held".into());
+        let at = Duration::from_secs;
+        let mut trouble = Trouble::default();
+        assert_eq!(trouble.step(Some(&full), at(10)), Some(Change::Opened));
+        assert_eq!(trouble.step(Some(&other), at(11)), None, "other words, the same trouble");
+        assert_eq!(trouble.step(None, at(12)), Some(Change::Resolved));
+        assert_eq!(trouble.step(Some(&busy), at(20)), None);
+        assert_eq!(trouble.step(None, at(25)), None, "nobody has heard of it");
+        assert_eq!(trouble.step(Some(&busy), at(30)), None);
+        assert_eq!(trouble.step(Some(&busy), at(90)), Some(Change::Opened));
     }
 }

@@ -84,6 +84,7 @@ pub struct Watchdog {
     last_written: Option<DateTime<Utc>>,
     /// Boot time of the last look for incidents of schedules that are gone.
     looked_for_withdrawn: Option<Duration>,
+    storage: unrecorded::Trouble,
     /// The last absence, and until when its slots are the conductor's.
     gap: Option<(Gap, DateTime<Utc>)>,
     /// Tells what can't be recorded.
@@ -123,6 +124,7 @@ impl Watchdog {
             loops: Loops::default(),
             last_written: None,
             looked_for_withdrawn: None,
+            storage: unrecorded::Trouble::default(),
             gap: None,
             from_memory: None,
             told_from_memory: HashSet::new(),
@@ -179,14 +181,15 @@ impl Watchdog {
             (AsBefore, _) => {}
             (Changed, Some(error)) => {
                 tracing::error!(%error, "verdicts and incidents can't be recorded");
-                let facts = Facts { detail: Some(error.to_string()), ..Facts::default() };
-                self.tell_storage(super::Change::Opened, facts, now);
             }
             (Changed, None) => {
                 tracing::info!("verdicts and incidents are recorded again");
-                self.tell_storage(super::Change::Resolved, Facts::default(), now);
                 self.told_from_memory.clear();
             }
+        }
+        if let Some(change) = self.storage.step(error, self.clock.boot()) {
+            let facts = Facts { detail: error.map(ToString::to_string), ..Facts::default() };
+            self.tell_storage(change, facts, now);
         }
     }
 
