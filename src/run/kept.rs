@@ -133,9 +133,22 @@ fn sweep(
     // Their names begin with the time at which they were claimed.
     all.sort_unstable_by(|a, b| b.0.cmp(a.0));
     let gone = too_old(all.into_iter(), open, limits);
+    let mut first_error = None;
     for run in &gone {
-        std::fs::remove_dir_all(RunDirectory::of(state_dir, run).path())?;
+        match std::fs::remove_dir_all(RunDirectory::of(state_dir, run).path()) {
+            Ok(()) => {}
+            // Somebody was quicker.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // One that can't go must not keep the others.
+            Err(error) => {
+                first_error.get_or_insert(error);
+                continue;
+            }
+        }
         measured.remove(run);
+    }
+    if let Some(error) = first_error {
+        return Err(error);
     }
     // Those that go on grow.
     measured.retain(|run, _| !open.contains(run));

@@ -318,15 +318,18 @@ impl Answered {
     }
 }
 
-/// Ended by the signal that asks to wind down.
+/// Ended by the signal that asks to wind down, or by a handler of it that ends the way shells and
+/// most runtimes report such an end: 128 and the signal's number.
 fn is_request(schedule: &Schedule, exit: Exit) -> bool {
     let asked_by = match &schedule.job {
         Job::Command(command) => number_of(&command.stop_signal),
         Job::Review { .. } | Job::Http(_) => None,
     };
+    let Some(ended_by) = exit.signal.or_else(|| exit.code.map(|code| code - 128)) else {
+        return false;
+    };
     // People and service managers ask with these, whatever the schedule says.
-    matches!(exit.signal, Some(SIGTERM | SIGINT))
-        || (exit.signal.is_some() && exit.signal == asked_by)
+    [Some(SIGTERM), Some(SIGINT), asked_by].contains(&Some(ended_by))
 }
 
 /// The number of a stop signal; `None`: nobody is asked with it.

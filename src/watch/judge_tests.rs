@@ -326,6 +326,13 @@ fn a_program_that_ends_by_the_signal_it_is_asked_to_stop_with_was_wound_down() {
     assert_eq!(verdict(&schedule(), &by_hup), Verdict::Failed, "nobody asked with that signal");
     let signalled = [started(), signal(), Event::BoxEnded, killed_by(1), ended_event()];
     assert_eq!(verdict(&asked_by_hup, &signalled), Verdict::Completed);
+    // What a shell, Node.js or Java make of it.
+    let by_handler = [started(), signal(), Event::BoxEnded, exited(143), ended_event()];
+    assert_eq!(verdict(&schedule(), &by_handler), Verdict::Completed);
+    let by_handler = [started(), Event::BoxEnded, exited(143), ended_event()];
+    assert_eq!(verdict(&schedule(), &by_handler), Verdict::TimedOut);
+    let by_itself = [started(), signal(), exited(143), ended_event()];
+    assert_eq!(verdict(&schedule(), &by_itself), Verdict::Failed);
 }
 
 #[test]
