@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::review::batch::{Plan, Ports, Preparer};
 use crate::review::picture::admission::Preparation;
+use crate::review::picture::room::Room;
 use crate::review::prompt::Prompt;
 use crate::review::record::sqlite::{NewRecord, SqliteRecords, files_below};
 use crate::review::record::supabase::SupabaseRecords;
@@ -136,9 +137,10 @@ pub fn eyes(settings: &ReviewSettings, clock: &Arc<dyn Clock>) -> Result<Eyes, N
             settings.reviewer.model
         )));
     }
+    let room = Room::new(settings.picture.memory);
     Ok(Eyes {
-        source: source(settings)?,
-        preparer: Arc::new(Preparation::new(settings.picture.clone())),
+        source: source_within(settings, &room)?,
+        preparer: Arc::new(Preparation::new(settings.picture.clone()).within(&room)),
         reviewer: Arc::new(gemini),
         estimate,
     })
@@ -149,18 +151,25 @@ pub fn eyes(settings: &ReviewSettings, clock: &Arc<dyn Clock>) -> Result<Eyes, N
 /// # Errors
 /// When its settings can't be used.
 pub fn source(settings: &ReviewSettings) -> Result<Arc<dyn Source>, NoReview> {
+    source_within(settings, &Room::new(settings.picture.memory))
+}
+
+fn source_within(settings: &ReviewSettings, room: &Arc<Room>) -> Result<Arc<dyn Source>, NoReview> {
     let max_bytes = settings.picture.max_bytes;
     let wrong = |error: &dyn Display| NoReview::Configuration(error.to_string());
     Ok(match &settings.images {
-        ImageSettings::Folder { path } => Arc::new(FolderSource::new(path.clone(), max_bytes)),
+        ImageSettings::Folder { path } => {
+            Arc::new(FolderSource::new(path.clone(), max_bytes).within(room))
+        }
         ImageSettings::Http { url, allowed_hosts } => {
-            Arc::new(HttpSource::new(url, allowed_hosts, max_bytes).map_err(|e| wrong(&e))?)
+            let source = HttpSource::new(url, allowed_hosts, max_bytes);
+            Arc::new(source.map_err(|e| wrong(&e))?.within(room))
         }
         ImageSettings::S3 { bucket, region, endpoint, key, path_style, credentials } => {
             let endpoint = endpoint.as_deref();
             let place = S3Place { bucket, region, endpoint, path_style: *path_style };
             let source = S3Source::new(&place, key, credentials.as_ref(), max_bytes);
-            Arc::new(source.map_err(|e| wrong(&e))?)
+            Arc::new(source.map_err(|e| wrong(&e))?.within(room))
         }
     })
 }

@@ -1,8 +1,8 @@
 //! Pictures: a file of any kind in, an upright JPEG of bounded size out, or why not.
 //!
 //! `header.rs` looks before anything is decoded, `jpeg.rs` and `other.rs` decode, `pixels.rs`
-//! shrinks, turns and encodes in the buffers of `workbench.rs`, `admission.rs` keeps the memory
-//! bounded. Fetching is the source's business, sending the reviewer's.
+//! shrinks, turns and encodes in the buffers of `workbench.rs`, `admission.rs` and
+//! `room.rs` keep the memory bounded. Fetching is the source's business, sending the reviewer's.
 //! Invariant: half a picture is never prepared; what can't be read whole is an error that says
 //! why, and nothing is allocated for a picture beyond the limits.
 
@@ -12,6 +12,7 @@ mod heif;
 mod jpeg;
 mod other;
 mod pixels;
+pub mod room;
 mod workbench;
 
 use std::fmt::Write as _;

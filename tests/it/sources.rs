@@ -1,5 +1,6 @@
 //! Pictures over HTTP: every way in which there is none, and the addresses that are never called.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -9,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{get, put};
 use futures_util::StreamExt as _;
+use lookout::review::picture::room::Room;
 use lookout::review::record::{Record, RecordId};
 use lookout::review::source::http::HttpSource;
 use lookout::review::source::s3::{S3Place, S3Source};
@@ -119,6 +121,36 @@ async fn an_older_row_is_fetched_from_its_full_address_if_the_host_is_ours() {
     old.actual_image_url = Some("http://127.0.0.1:1/fine__0.jpg".into());
     let other = source.fetch(&old).await.unwrap_err();
     assert!(other.to_string().contains("allowed_hosts"), "{other}");
+}
+
+const MIB: usize = 1024 * 1024;
+
+/// Large files: `known` with their length, `unknown` without.
+async fn large(Path(name): Path<String>) -> Response {
+    let body = Body::from(vec![0x11; 3 * MIB]);
+    if name.starts_with("known") { body.into_response() } else { pieces(48, None).into_response() }
+}
+
+#[tokio::test]
+async fn files_take_no_more_room_than_there_is_and_all_of_them_come() {
+    let base = served(Router::new().route("/{name}", get(large))).await;
+    let url = format!("{base}/{{job_id}}__{{image_index}}.jpg");
+    // Half of the room is for files: one of these at a time, though four could be asked for.
+    let room = Room::new(8 * MIB as u64);
+    let source = HttpSource::new(&url, &[], 5 * MIB as u64).unwrap().within(&room);
+    for name in ["known", "unknown"] {
+        let held = AtomicUsize::new(0);
+        let fetches = futures_util::stream::iter(0..12).map(|_| async {
+            let file = source.fetch(&record(name)).await.unwrap();
+            assert_eq!(file.len(), 3 * MIB);
+            assert_eq!(held.fetch_add(1, Ordering::SeqCst), 0, "{name}: two are held at once");
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            held.fetch_sub(1, Ordering::SeqCst);
+        });
+        assert_eq!(fetches.buffer_unordered(12).count().await, 12);
+    }
 }
 
 /// EC2's metadata service, version 2, and a bucket beside it that wants the role's token.

@@ -1,9 +1,11 @@
-//! One download: limits on time and size, and what an answer that is no picture means.
+//! One download: limits on time and size, room for what comes, and what an answer that is no picture
+//! means.
 //!
 //! Which address may be asked is decided by those who call this.
 //! Invariant: never more than the limit is in memory, and no text made here holds an address's
 //! query (signatures stand there).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +15,7 @@ use url::Url;
 
 use super::SourceError;
 use crate::http;
+use crate::review::picture::room::{Charge, Room};
 
 /// TCP and TLS.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
@@ -20,6 +23,8 @@ pub(super) const CONNECT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(20);
 /// A whole download: 50 MB at 4 MBit/s.
 const WHOLE: Duration = Duration::from_secs(100);
+/// Room that is taken before it is known how large a file is: most photographs fit into it.
+const USUAL: u64 = 2 * 1024 * 1024;
 /// Bytes of an error page that are looked at.
 const MAX_ERROR: usize = 64 * 1024;
 
@@ -32,30 +37,58 @@ pub(super) enum Got {
     Elsewhere(Url),
 }
 
+/// What came, or what it takes.
+#[derive(Debug)]
+enum Asked {
+    Got(Got),
+    /// The file is larger than the room that was taken for it, and there is no more just now.
+    TakesRoom(u64),
+}
+
 /// Downloads files of at most so many bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Downloader {
     client: Client,
     max_bytes: u64,
+    room: Arc<Room>,
 }
 
 impl Downloader {
     pub(super) fn new(client: Client, max_bytes: u64) -> Self {
-        Self { client, max_bytes }
+        Self { client, max_bytes, room: Room::new(u64::MAX) }
     }
 
-    /// One request.
-    pub(super) async fn get(&self, url: &Url) -> Result<Got, SourceError> {
-        let whole = tokio::time::timeout(WHOLE, self.get_in_any_time(url)).await;
-        whole.unwrap_or_else(|_| {
-            Err(SourceError::BrokeOff(format!(
-                "the download was not done within {} s",
-                WHOLE.as_secs()
-            )))
-        })
+    /// In the room of all pictures.
+    pub(super) fn within(self, room: &Arc<Room>) -> Self {
+        Self { room: Arc::clone(room), ..self }
     }
 
-    async fn get_in_any_time(&self, url: &Url) -> Result<Got, SourceError> {
+    /// One file; `address` is asked for once there is room, since a signature ages while we wait.
+    pub(super) async fn get(&self, address: impl Fn() -> Url + Send) -> Result<Got, SourceError> {
+        let (usual, largest) = (USUAL.min(self.max_bytes), self.max_bytes.saturating_add(1));
+        let mut wanted = usual;
+        loop {
+            // Waiting for room is nobody's fault, so no limit of time runs meanwhile.
+            let charge = self.room.for_file(wanted).await;
+            let url = address();
+            let whole = tokio::time::timeout(WHOLE, self.get_in_any_time(&url, charge)).await;
+            let asked = whole.unwrap_or_else(|_| {
+                Err(SourceError::BrokeOff(format!(
+                    "the download was not done within {} s",
+                    WHOLE.as_secs()
+                )))
+            });
+            match asked? {
+                Asked::Got(got) => return Ok(got),
+                // It is asked for again once there is room for it: who waits with a file in his hands
+                // waits for others who do the same, and a server hangs up on who does not read. The
+                // third time there is room for any.
+                Asked::TakesRoom(bytes) => wanted = if wanted == usual { bytes } else { largest },
+            }
+        }
+    }
+
+    async fn get_in_any_time(&self, url: &Url, mut charge: Charge) -> Result<Asked, SourceError> {
         let sent = tokio::time::timeout(SILENCE, self.client.get(url.clone()).send()).await;
         let response = match sent {
             Ok(Ok(response)) => response,
@@ -71,23 +104,34 @@ impl Downloader {
         if status.is_redirection()
             && let Some(to) = elsewhere(&response, url)
         {
-            return Ok(Got::Elsewhere(to));
+            return Ok(Asked::Got(Got::Elsewhere(to)));
         }
         if !status.is_success() {
-            let page = read(response, MAX_ERROR as u64).await.unwrap_or_default();
-            return Err(refusal(status, &page));
+            let page = read(response, MAX_ERROR as u64, &mut Measure::Nothing).await;
+            return Err(refusal(status, &page.ok().flatten().unwrap_or_default()));
         }
         let announced = response.headers().get(CONTENT_LENGTH);
         let announced = announced.and_then(|n| n.to_str().ok()?.parse::<u64>().ok());
         if announced.is_some_and(|n| n > self.max_bytes) {
             return Err(self.too_large());
         }
-        let file = read(response, self.max_bytes.saturating_add(1)).await?;
-        if u64::try_from(file.len()).unwrap_or(u64::MAX) > self.max_bytes {
+        if let Some(n) = announced
+            && !charge.resize(n)
+        {
+            return Ok(Asked::TakesRoom(n));
+        }
+        let largest = self.max_bytes.saturating_add(1);
+        let Some(file) = read(response, largest, &mut Measure::By(&mut charge)).await? else {
+            return Ok(Asked::TakesRoom(largest));
+        };
+        let n_bytes = u64::try_from(file.len()).unwrap_or(u64::MAX);
+        if n_bytes > self.max_bytes {
             return Err(self.too_large());
         }
         picture_like(&file)?;
-        Ok(Got::File(file))
+        // Less is always possible.
+        let _ = charge.resize(n_bytes.min(charge.bytes()));
+        Ok(Asked::Got(Got::File(charge.attached_to(file))))
     }
 
     fn too_large(&self) -> SourceError {
@@ -111,13 +155,43 @@ fn unreachable(error: reqwest::Error) -> SourceError {
     }
 }
 
-/// At most so many bytes of a body.
-async fn read(mut response: Response, limit: u64) -> Result<Bytes, SourceError> {
+/// What a body may take.
+enum Measure<'a> {
+    /// An error page: too little to count.
+    Nothing,
+    /// So much, and more if there is room.
+    By(&'a mut Charge),
+}
+
+impl Measure<'_> {
+    /// Whether a body may become so long. It grows in steps, so that not every piece is counted.
+    fn allows(&mut self, n_bytes: u64, at_most: u64) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::By(charge) if n_bytes <= charge.bytes() => true,
+            Self::By(charge) => charge.resize(n_bytes.saturating_mul(2).min(at_most.max(n_bytes))),
+        }
+    }
+}
+
+/// At most so many bytes of a body; `None`: there is no room for it.
+async fn read(
+    mut response: Response,
+    limit: u64,
+    measure: &mut Measure<'_>,
+) -> Result<Option<Bytes>, SourceError> {
+    let at_most = limit;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut body = BytesMut::new();
     while body.len() < limit {
         match tokio::time::timeout(SILENCE, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+            Ok(Ok(Some(chunk))) => {
+                let n_bytes = u64::try_from(body.len() + chunk.len()).unwrap_or(u64::MAX);
+                if !measure.allows(n_bytes.min(at_most), at_most) {
+                    return Ok(None);
+                }
+                body.extend_from_slice(&chunk);
+            }
             Ok(Ok(None)) => break,
             Ok(Err(error)) => {
                 return Err(SourceError::BrokeOff(format!(
@@ -135,7 +209,7 @@ async fn read(mut response: Response, limit: u64) -> Result<Bytes, SourceError> 
             }
         }
     }
-    Ok(body.freeze())
+    Ok(Some(body.freeze()))
 }
 
 /// Where a redirect leads; S3 sends redirects that lead nowhere and explain themselves in the body.

@@ -5,6 +5,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use url::Url;
 
 use super::{Source, SourceError};
+use crate::review::picture::room::Room;
 use crate::review::record::Record;
 
 /// The port on a folder.
@@ -19,13 +21,20 @@ use crate::review::record::Record;
 pub struct FolderSource {
     root: PathBuf,
     max_bytes: u64,
+    room: Arc<Room>,
 }
 
 impl FolderSource {
     /// Reads from below `root`, files of at most so many bytes.
     #[must_use]
     pub fn new(root: PathBuf, max_bytes: u64) -> Self {
-        Self { root, max_bytes }
+        Self { root, max_bytes, room: Room::new(u64::MAX) }
+    }
+
+    /// Files are charged to this room.
+    #[must_use]
+    pub fn within(self, room: &Arc<Room>) -> Self {
+        Self { room: Arc::clone(room), ..self }
     }
 
     /// The folder as it is called now; it may have come (back) since the start.
@@ -53,6 +62,7 @@ impl FolderSource {
         if !metadata.is_file() {
             return Err(SourceError::Picture("it is no regular file".to_owned()));
         }
+        let charge = self.room.for_file(metadata.len().min(self.max_bytes)).await;
         // It may grow while we read, so the limit holds on what is read, too.
         let mut bytes = Vec::with_capacity(metadata.len().min(self.max_bytes) as usize);
         let n_read = file
@@ -66,7 +76,7 @@ impl FolderSource {
                 "the file is larger than {} bytes",
                 self.max_bytes
             ))),
-            _ => Ok(Bytes::from(bytes)),
+            _ => Ok(charge.attached_to(Bytes::from(bytes))),
         }
     }
 }

@@ -16,6 +16,7 @@ use super::guard::{NoMetadata, names_a_forbidden_place};
 use super::template::{Encoding, Template, TemplateError, Unnamed};
 use super::{Source, SourceError};
 use crate::http;
+use crate::review::picture::room::Room;
 use crate::review::record::Record;
 
 /// Redirects that are followed on one host: `/x` to `/x/` and a load balancer's.
@@ -84,6 +85,12 @@ impl HttpSource {
         Ok(Self { template, allowed, downloader: Downloader::new(client, max_bytes) })
     }
 
+    /// Files are charged to this room.
+    #[must_use]
+    pub fn within(self, room: &Arc<Room>) -> Self {
+        Self { downloader: self.downloader.within(room), ..self }
+    }
+
     /// Where the record's picture is.
     fn address(&self, record: &Record) -> Result<Url, SourceError> {
         let lacking = match self.template.fill(record, Encoding::Percent) {
@@ -138,7 +145,7 @@ impl Source for HttpSource {
     async fn fetch(&self, record: &Record) -> Result<Bytes, SourceError> {
         let mut url = self.address(record)?;
         for _ in 0..=MAX_REDIRECTS {
-            match self.downloader.get(&url).await? {
+            match self.downloader.get(|| url.clone()).await? {
                 Got::File(file) => return Ok(file),
                 Got::Elsewhere(to) => {
                     let stays = to.host() == url.host()

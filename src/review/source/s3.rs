@@ -21,6 +21,7 @@ use super::guard::NoMetadata;
 use super::template::{Encoding, Template, TemplateError, Unnamed};
 use super::{Source, SourceError};
 use crate::http;
+use crate::review::picture::room::Room;
 use crate::review::record::Record;
 use crate::review::settings::S3Keys;
 
@@ -123,6 +124,12 @@ impl S3Source {
         Ok(Self { bucket, key: Template::parse(key)?, keys, downloader })
     }
 
+    /// Files are charged to this room.
+    #[must_use]
+    pub fn within(self, room: &Arc<Room>) -> Self {
+        Self { downloader: self.downloader.within(room), ..self }
+    }
+
     async fn credentials(&self) -> Result<Credentials, SourceError> {
         match &self.keys {
             Keys::Given(credentials) => Ok(credentials.clone()),
@@ -195,8 +202,8 @@ impl Source for S3Source {
         let credentials = self.credentials().await?;
         // Signing reads the system's clock: S3 compares with its own, and a simulated one would
         // only be refused.
-        let url = self.bucket.get_object(Some(&credentials), &key).sign(VALID);
-        match self.downloader.get(&url).await? {
+        let address = || self.bucket.get_object(Some(&credentials), &key).sign(VALID);
+        match self.downloader.get(address).await? {
             Got::File(file) => Ok(file),
             Got::Elsewhere(to) => Err(SourceError::Refused(format!(
                 "the bucket answers from {}; set [images] region or endpoint to that",
