@@ -385,4 +385,5 @@ impl Batch {
 }
 
 /// Costs of a run that can't be read are unknown, never 0.
-const UNKNOWN: Spent = Spent { tries: 0, tokens_in: 0, tokens_out: 0, usd: None };
+const UNKNOWN: Spent =
+    Spent { tries: 0, tokens_in: 0, tokens_out: 0, usd: None, possibly_billed: 0, not_told: 0 };

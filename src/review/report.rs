@@ -222,7 +222,7 @@ impl Report {
 
     fn summary(&self) -> Value {
         let Counts { claimed, succeeded, errored, blocked, returned, batches, .. } = self.counts;
-        json!({
+        let mut summary = json!({
             "claimed": claimed,
             "succeeded": succeeded,
             "errored": errored,
@@ -233,9 +233,13 @@ impl Report {
             "batches": batches,
             "tokens_in": self.spent.tokens_in,
             "tokens_out": self.spent.tokens_out,
-            "usd": self.spent.usd,
+            "usd": known_usd(&self.spent),
             "seconds": self.elapsed.as_secs_f64(),
-        })
+        });
+        if self.spent.possibly_billed > 0 {
+            summary["possibly_billed"] = json!(self.spent.possibly_billed);
+        }
+        summary
     }
 
     /// The totals line.
@@ -301,14 +305,43 @@ pub fn totals(counts: &Counts, remaining: Option<u64>, spent: &Spent) -> Line {
     .map(|(name, count)| (name.to_owned(), count))
     .into();
     fields.extend(remaining.map(|remaining| ("remaining".to_owned(), remaining)));
-    Line::Totals(Totals { counts: fields, usd: spent.usd })
+    let lost = Some(spent.possibly_billed).filter(|n| *n > 0);
+    fields.extend(lost.map(|n| ("possibly_billed".to_owned(), n)));
+    Line::Totals(Totals { counts: fields, usd: known_usd(spent) })
+}
+
+/// What is known to have been spent: with calls that may have been billed in vain it is the least,
+/// and if there is nothing else it is unknown, never 0.
+fn known_usd(spent: &Spent) -> Option<f64> {
+    spent.usd.filter(|usd| *usd > 0.0 || spent.possibly_billed == 0)
 }
 
 fn cost(spent: &Spent) -> String {
-    let tokens = format!("{} tokens in, {} out", spent.tokens_in, spent.tokens_out);
-    match spent.usd {
-        Some(usd) => format!("{usd:.4} USD ({tokens})"),
-        None => format!("unknown, the model has no known price ({tokens})"),
+    let mut details = format!("{} tokens in, {} out", spent.tokens_in, spent.tokens_out);
+    match spent.possibly_billed {
+        0 => {}
+        1 => details.push_str("; 1 call without an answer may have been billed, too"),
+        n => {
+            let _ = write!(details, "; {n} calls without an answer may have been billed, too");
+        }
+    }
+    match (known_usd(spent), spent.possibly_billed) {
+        (Some(usd), 0) => format!("{usd:.4} USD ({details})"),
+        (Some(usd), _) => format!("at least {usd:.4} USD ({details})"),
+        (None, _) => format!("unknown{} ({details})", why_unknown(spent)),
+    }
+}
+
+fn why_unknown(spent: &Spent) -> String {
+    match spent {
+        // Only calls without an answer.
+        Spent { usd: Some(_), .. } => String::new(),
+        Spent { tries: 0, .. } => ", the notes of what was spent can't be read".to_owned(),
+        Spent { not_told: 0, .. } => ", the model has no known price".to_owned(),
+        Spent { not_told: 1, .. } => ", 1 try's answer did not say what it took".to_owned(),
+        Spent { not_told: n, .. } => {
+            format!(", the answers of {n} tries did not say what they took")
+        }
     }
 }
 
@@ -335,7 +368,13 @@ mod tests {
             },
             remaining: Some(12),
             stuck: Some(3),
-            spent: Spent { tries: 9, tokens_in: 900, tokens_out: 90, usd: Some(0.0123) },
+            spent: Spent {
+                tries: 9,
+                tokens_in: 900,
+                tokens_out: 90,
+                usd: Some(0.0123),
+                ..Spent::default()
+            },
             reasons: [("it is no image".to_owned(), 1)].into(),
             elapsed: Duration::from_secs(84),
             end: End::Done,
@@ -407,5 +446,27 @@ mod tests {
         Cost: 0.0123 USD (900 tokens in, 90 out)
           1 × it is no image
         ");
+    }
+
+    #[test]
+    fn a_cost_that_is_not_known_is_never_0_and_says_why() {
+        let told = Spent { tries: 9, tokens_in: 900, tokens_out: 90, ..Spent::default() };
+        for (usd, possibly_billed, not_told, expected) in [
+            (Some(0.5), 0, 0, "0.5000 USD (900 tokens in, 90 out)"),
+            (Some(0.5), 2, 0, "at least 0.5000 USD (900 tokens in, 90 out; 2 calls without"),
+            (Some(0.0), 1, 0, "unknown (900 tokens in, 90 out; 1 call without an answer may"),
+            (Some(0.0), 0, 0, "0.0000 USD"),
+            (None, 0, 0, "unknown, the model has no known price"),
+            (None, 0, 3, "unknown, the answers of 3 tries did not say what they took"),
+        ] {
+            let spent = Spent { usd, possibly_billed, not_told, ..told };
+            let said = cost(&spent);
+            assert!(said.starts_with(expected), "{said}");
+            let line = totals(&Counts::default(), None, &spent).to_string();
+            assert_eq!(line.contains("usd="), said.contains("USD"), "{line}");
+            assert_eq!(line.contains("possibly_billed="), possibly_billed > 0, "{line}");
+        }
+        let unread = Spent { tries: 0, usd: None, ..told };
+        assert!(cost(&unread).contains("can't be read"));
     }
 }

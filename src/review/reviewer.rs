@@ -86,14 +86,16 @@ pub struct Evidence {
     pub model_version: Option<String>,
     /// HTTP requests made.
     pub attempts: u32,
-    /// Attempts that ended in a timeout, 502 or 504: possibly billed.
+    /// Attempts that ended in a timeout, 502, 504 or with nothing at all: possibly billed.
     pub possibly_billed: u32,
     /// Input tokens, all attempts.
     pub tokens_in: u64,
     /// Output tokens with thoughts, all attempts.
     pub tokens_out: u64,
-    /// USD; `None`: unknown, never 0.
+    /// USD, without what was possibly billed; `None`: unknown, never 0.
     pub usd: Option<f64>,
+    /// The most that all attempts can have cost, in USD; `None`: the price is unknown.
+    pub usd_at_most: Option<f64>,
     /// Hash of the prompt (lower-case hex).
     pub prompt_hash: String,
     /// How long the try took.

@@ -154,8 +154,12 @@ pub struct Spent {
     pub tokens_in: u64,
     /// Output tokens.
     pub tokens_out: u64,
-    /// USD; `None`: at least one price is unknown.
+    /// USD, without what was possibly billed; `None`: at least one price is unknown.
     pub usd: Option<f64>,
+    /// Calls without an answer that may have been billed all the same.
+    pub possibly_billed: u64,
+    /// Tries of a model with a known price whose answers did not say what they took.
+    pub not_told: u64,
 }
 
 /// What a review must not forget. One value belongs to one process and one run.

@@ -35,13 +35,6 @@ enum Act {
     Hang,
 }
 
-/// What the service does with one request.
-#[derive(Clone)]
-enum Act {
-    Answer(u16, Vec<u8>),
-    Hang,
-}
-
 /// A request as it arrived.
 struct Seen {
     at: Instant,
@@ -666,6 +659,32 @@ async fn an_unknown_price_is_unknown_and_a_configured_one_counts() {
     let estimate = gemini.estimate();
     assert!(estimate.usual.unwrap() < estimate.at_most.unwrap());
     assert!(usd <= estimate.at_most.unwrap());
+}
+
+#[tokio::test]
+async fn a_try_that_may_have_been_billed_in_vain_makes_no_attempt_beyond_its_reservation() {
+    let late = recorded("err-504-deadline-exceeded");
+    let scripts =
+        [(vec![], 2), (vec![finished("MAX_TOKENS")], 1), (vec![finished("RECITATION")], 2)];
+    for (script, n_lost) in scripts {
+        let n_told = script.len();
+        let (service, settings) = service(script).await;
+        service.then_always(late.clone());
+        let gemini = client(&settings);
+        let reserved = gemini.usd_per_try().unwrap();
+        let evidence = review(&gemini).await.evidence;
+        assert_eq!(
+            (service.seen(), evidence.attempts as usize),
+            (n_told + n_lost, n_told + n_lost)
+        );
+        assert_eq!(evidence.possibly_billed as usize, n_lost);
+        let (known, at_most) = (evidence.usd.unwrap(), evidence.usd_at_most.unwrap());
+        assert!(at_most > known && at_most <= reserved, "{known} to {at_most} of {reserved}");
+    }
+    let (service, settings) = service([late, finished("MAX_TOKENS")]).await;
+    let fault = fault(review(&client(&settings)).await);
+    assert!(matches!(fault, Fault::Unreadable { .. }), "{fault:?}");
+    assert_eq!(service.seen(), 2, "a larger cap would cost more than is left");
 }
 
 #[tokio::test]

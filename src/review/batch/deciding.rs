@@ -110,10 +110,8 @@ impl Batch {
         let was_asked = work.is_some_and(|work| work.asked == Asked::Yes);
         let per_try = self.ports.reviewer.usd_per_try().unwrap_or(0.0);
         let cost = match &evidence {
-            Some(evidence) => {
-                let unknown = per_try * f64::from(evidence.attempts);
-                evidence.usd.unwrap_or(unknown) + per_try * f64::from(evidence.possibly_billed)
-            }
+            // A try never can cost more than was set aside for it.
+            Some(evidence) => evidence.usd_at_most.or(evidence.usd).unwrap_or(per_try),
             // It was under way and nobody knows how far it came.
             None if was_asked => per_try,
             None => 0.0,

@@ -251,7 +251,9 @@ impl Tries for SqliteTries {
         self.transact(|transaction, us| {
             transaction.query_row(
                 "SELECT count(*), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0),
-                     count(*) = count(usd), coalesce(sum(usd), 0.0)
+                     count(*) = count(usd), coalesce(sum(usd), 0.0),
+                     coalesce(sum(possibly_billed), 0),
+                     count(*) FILTER (WHERE usd IS NULL AND reserved_usd > 0)
                  FROM tries WHERE run = ?1 AND attempts > 0",
                 [&us.run],
                 |row| {
@@ -262,6 +264,8 @@ impl Tries for SqliteTries {
                         tokens_in: unsigned(row.get(1)?),
                         tokens_out: unsigned(row.get(2)?),
                         usd: all_known.then_some(usd),
+                        possibly_billed: unsigned(row.get(5)?),
+                        not_told: unsigned(row.get(6)?),
                     })
                 },
             )

@@ -270,3 +270,47 @@ async fn a_pause_of_five_minutes_is_waited_for_by_all_and_nothing_goes_back() {
     assert!(spoken.report.signal_line(None).is_some());
     assert!((299..400).contains(&spoken.report.elapsed.as_secs()), "{:?}", spoken.report);
 }
+
+#[tokio::test(start_paused = true)]
+async fn fifty_calls_at_once_stay_within_the_budget_whatever_the_lost_ones_have_cost() {
+    let rule = Rule { share: Some(0.3), ..Rule::new(Outcome::DeadlineExceeded) };
+    let latency = Duration::from_millis(500);
+    let behaviour = Behaviour { rules: vec![rule], latency, ..Behaviour::default() };
+    let stand_in = stand_in(behaviour).await;
+    let mut settings = shipped(&stand_in, 64);
+    // Without output each attempt costs at most half of what is set aside for a try.
+    let price = Price { input: 1000.0, output: 0.0 };
+    settings.prices.insert(settings.model.clone(), price);
+    let mut world = World::with(names(600)).await;
+    let gemini = Gemini::new(&settings, Prompt::built_in(), Arc::new(SystemClock)).unwrap();
+    let per_try = gemini.usd_per_try().unwrap();
+    let cap = 50.5 * per_try;
+    world.budget = BudgetSettings { usd_per_run: Some(cap), usd_per_day: None };
+    let spoken = run(&mut world, &settings).await;
+    let n_lost = world.noted("SELECT sum(possibly_billed) FROM tries");
+    assert!(n_lost >= 10, "{n_lost}");
+    let usd = world.noted("SELECT CAST(sum(usd) * 1e6 AS INTEGER) FROM tries") as f64 / 1e6;
+    let at_most = usd + n_lost as f64 * per_try / 2.0;
+    assert!(at_most <= cap, "{at_most} of {cap}");
+    let booked = world.noted("SELECT CAST(max(usd) * 1e6 AS INTEGER) FROM money") as f64 / 1e6;
+    assert!((booked - at_most).abs() < 1e-3, "{booked} are booked where {at_most} may be spent");
+    assert!(at_most > cap - 2.0 * per_try, "{at_most} of {cap}");
+    assert_eq!(spoken.report.exit(), Exit::TryLater, "{:?}", spoken.report);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_only_loses_answers_is_paid_no_more_than_the_cap() {
+    let stand_in = stand_in(Behaviour::always(Outcome::DeadlineExceeded)).await;
+    let settings = shipped(&stand_in, 1);
+    let gemini = Gemini::new(&settings, Prompt::built_in(), Arc::new(SystemClock)).unwrap();
+    let cap = 2.5 * gemini.usd_per_try().unwrap();
+    let mut world = World::with(names(1)).await;
+    world.budget = BudgetSettings { usd_per_run: Some(cap), usd_per_day: None };
+    let spoken = run(&mut world, &settings).await;
+    let booked = world.noted("SELECT CAST(max(usd) * 1e6 AS INTEGER) FROM money") as f64 / 1e6;
+    assert!(booked > 0.0 && booked <= cap, "{booked} of {cap}");
+    // A call costs at most a third of what is set aside for a try, which may need twice the room.
+    assert!(stand_in.stats().by_outcome["deadline_exceeded"] <= 7);
+    let closing = spoken.report.closing();
+    assert!(!closing.contains("0.0000 USD"), "{closing}");
+}

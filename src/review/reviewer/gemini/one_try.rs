@@ -4,6 +4,7 @@
 //! Invariant: no attempt begins or lasts beyond the try's limit or the asker's deadline; a picture
 //! that was blocked or judged is never sent again.
 
+mod money;
 mod waiting;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use self::waiting::{Admitted, Rested};
 use crate::http::Failure;
-use crate::review::reviewer::gemini::answer::{self, Reading, Usage};
+use crate::review::reviewer::gemini::answer::{self, Reading};
 use crate::review::reviewer::gemini::breaker::Permit;
 use crate::review::reviewer::gemini::call::{self, Answered, Called};
 use crate::review::reviewer::gemini::classifier::{
@@ -29,9 +30,6 @@ use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Meanwhile, Outcome};
 const MAX_FAILURES: u32 = 5;
 /// Answers that the service lost or stopped may be asked for again so often.
 const MAX_STOPPED: u32 = 2;
-/// A cap may be doubled so often. Without any cap a model that runs in circles would cost a
-/// hundred times the usual; the next try starts anew.
-const MAX_LARGER_CAPS: u32 = 1;
 /// An attempt with less time than this would only be paid for in vain.
 const LEAST_TIME: Duration = Duration::from_millis(200);
 /// So many pictures refused in a row, and none taken: it is not the pictures.
@@ -49,6 +47,8 @@ struct Hand<'a> {
     evidence: Evidence,
     /// What was reserved for this try, in USD.
     allowance: Option<f64>,
+    /// On an answer's tokens, when the reservation was made; another try may find that more is needed.
+    cap: u32,
     failures: u32,
     stopped: u32,
     prose: u32,
@@ -89,9 +89,11 @@ pub(super) async fn run(gemini: &Gemini, ask: &Ask<'_>) -> Outcome {
             model: gemini.settings.model.clone(),
             prompt_hash: gemini.prompt.hash().to_owned(),
             usd: gemini.nothing_yet(),
+            usd_at_most: gemini.nothing_yet(),
             ..Evidence::default()
         },
         allowance: gemini.estimate().at_most,
+        cap: gemini.form().max_output_tokens,
         failures: 0,
         stopped: 0,
         prose: 0,
@@ -150,7 +152,7 @@ impl Hand<'_> {
             }
             Called::Failed(failure, detail) => {
                 drop(service);
-                self.failed_to_reach(failure, &detail, limit, network)
+                self.failed_to_reach(failure, &detail, limit, &form, network)
             }
             Called::UnusableKey => {
                 let says = "it holds characters that no API key has".to_owned();
@@ -163,7 +165,7 @@ impl Hand<'_> {
 
     fn form(&self) -> Form {
         let mut form = self.gemini.form();
-        form.max_output_tokens = form.max_output_tokens.saturating_mul(1 << self.larger_caps);
+        form.max_output_tokens = self.cap.saturating_mul(1 << self.larger_caps);
         form
     }
 
@@ -185,13 +187,13 @@ impl Hand<'_> {
         failure: Failure,
         detail: &str,
         limit: Duration,
+        form: &Form,
         network: Permit<'_>,
     ) -> Next {
-        let possibly_billed = match failure {
-            Failure::Unreachable => 0,
-            Failure::TimedOut | Failure::Broken => 1,
-        };
-        self.evidence.possibly_billed += possibly_billed;
+        match failure {
+            Failure::Unreachable => {}
+            Failure::TimedOut | Failure::Broken => self.may_have_paid(form),
+        }
         if failure == Failure::TimedOut && limit < self.gemini.settings.attempt_timeout {
             // It was our own deadline that cut it short: that says nothing about the network.
             drop(network);
@@ -205,7 +207,7 @@ impl Hand<'_> {
         let reason = self.clean(&format!("{what} ({detail})"));
         self.count_fault(None, &reason);
         network.failed(self.number);
-        self.unavailable(None, reason)
+        self.unavailable(None, reason, form)
     }
 
     fn answered(
@@ -219,36 +221,38 @@ impl Hand<'_> {
         if answered.status == 200 {
             let (reading, usage) = answer::read(&answered.body);
             if let Reading::Foreign { reason } = &reading {
-                return self.answered_by_another(reason, service);
+                if answered.body.is_empty() {
+                    // Nobody else's page either: what was lost may have been an answer.
+                    self.may_have_paid(form);
+                }
+                return self.answered_by_another(reason, form, service);
             }
             service.succeeded();
             gemini.count_call();
             gemini.projects.taken(ticket, usage.tokens_in);
-            self.pay(usage);
+            self.pay(usage, form);
             return self.read(reading, form, ticket);
         }
         let class = classify(answered.status, answered.retry_after.as_deref(), &answered.body);
         if let Kind::Overloaded(billing) = class.kind {
             service.failed(self.number);
             if billing == Billing::Possible {
-                self.evidence.possibly_billed += 1;
+                self.may_have_paid(form);
             }
             let reason = self.clean(&class.says);
             self.count_fault(Some(answered.status), &reason);
-            return self.unavailable(Some(answered.status), reason);
+            return self.unavailable(Some(answered.status), reason, form);
         }
         service.succeeded();
         self.act_on(&class, answered.status, form, ticket)
     }
 
     /// Somebody between us and the service has answered in its place: no word on the picture.
-    fn answered_by_another(&mut self, reason: &str, service: Permit<'_>) -> Next {
+    fn answered_by_another(&mut self, reason: &str, form: &Form, service: Permit<'_>) -> Next {
         service.failed(self.number);
-        // As with a 502, the model may have worked for an answer that was then replaced.
-        self.evidence.possibly_billed += 1;
         let reason = self.clean(reason);
         self.count_fault(Some(200), &reason);
-        self.unavailable(Some(200), reason)
+        self.unavailable(Some(200), reason, form)
     }
 
     fn count_fault(&mut self, status: Option<u16>, reason: &str) {
@@ -268,25 +272,6 @@ impl Hand<'_> {
     fn meanwhile(&self) -> Meanwhile {
         let all = |first| self.gemini.fared().since(first);
         self.troubled.map_or_else(Meanwhile::default, |(first, own)| all(first).since(own))
-    }
-
-    /// Another attempt must not break the reservation that was made for the try.
-    fn may_pay_again(&self, form: &Form) -> bool {
-        match (self.evidence.usd, self.gemini.at_most(form), self.allowance) {
-            (Some(so_far), Some(more), Some(allowance)) => so_far + more <= allowance,
-            // Without a price there is no reservation.
-            _ => true,
-        }
-    }
-
-    fn pay(&mut self, usage: Usage) {
-        let cost = self.gemini.cost(&usage);
-        self.evidence.usd = self.evidence.usd.zip(cost).map(|(so_far, more)| so_far + more);
-        self.evidence.tokens_in += usage.tokens_in.unwrap_or(0);
-        self.evidence.tokens_out += usage.tokens_out;
-        if usage.model_version.is_some() {
-            self.evidence.model_version = usage.model_version;
-        }
     }
 
     /// Status 200.
@@ -318,7 +303,7 @@ impl Hand<'_> {
                         .to_owned();
                 failed(Fault::Unreadable { reason: self.clean(&reason), correction })
             }
-            Reading::Truncated if self.larger_caps < MAX_LARGER_CAPS => {
+            Reading::Truncated if self.may_enlarge_cap(form) => {
                 self.larger_caps += 1;
                 Next::Again(Duration::ZERO)
             }
@@ -345,7 +330,7 @@ impl Hand<'_> {
             }
             Reading::AccountLimited => self.account_limited(ticket),
             // `answered` has dealt with it.
-            Reading::Foreign { reason } => self.unavailable(Some(200), self.clean(&reason)),
+            Reading::Foreign { reason } => self.unavailable(Some(200), self.clean(&reason), form),
         }
     }
 
@@ -404,7 +389,7 @@ impl Hand<'_> {
                 self.picture_refused(again, class)
             }
             // `answered` has dealt with it.
-            Kind::Overloaded(_) => self.unavailable(Some(status), self.clean(&class.says)),
+            Kind::Overloaded(_) => self.unavailable(Some(status), self.clean(&class.says), form),
         }
     }
 
@@ -457,10 +442,10 @@ impl Hand<'_> {
         self.gemini.projects.refused(ticket, class, Instant::now(), wall);
     }
 
-    fn unavailable(&mut self, status: Option<u16>, reason: String) -> Next {
+    fn unavailable(&mut self, status: Option<u16>, reason: String, form: &Form) -> Next {
         self.failures += 1;
         let fault = Fault::Unavailable { status, reason };
-        if self.failures >= MAX_FAILURES {
+        if self.failures >= MAX_FAILURES || !self.may_pay_again(form) {
             return failed(fault);
         }
         self.trouble = Some(fault);
