@@ -273,11 +273,16 @@ impl Batch {
     fn tell_dropped(&mut self) {
         let dropped = self.ports.reviewer.health().dropped;
         for one in dropped.iter().skip(self.n_dropped_told) {
-            let kind = match one.cause {
-                DropCause::Rejected | DropCause::NotAllowed => "credentials_rejected",
-                DropCause::OutOfCredit => "quota_exhausted",
-            };
             self.n_dropped_told += 1;
+            let kind = match one.cause {
+                DropCause::Rejected => "credentials_rejected",
+                DropCause::OutOfCredit => "quota_exhausted",
+                // Of the configuration, not of the key: there is no incident of that.
+                DropCause::NotAllowed => {
+                    self.note(one.reason.clone());
+                    continue;
+                }
+            };
             self.say(&News::Line(Line::Problem(Problem {
                 kind: kind.to_owned(),
                 provider: Some("gemini".to_owned()),
