@@ -96,21 +96,32 @@ pub fn decide(situation: Situation<'_>) -> Decision {
     }
 }
 
-/// A reason not to start that has nothing to do with other runs. What somebody asks for is run in
-/// spite of a pause.
+/// A reason not to start that has nothing to do with other runs.
 fn held(situation: &Situation<'_>) -> Option<Decision> {
     let drop = |cause, reason: String| Some(Decision::Drop { cause, reason });
     let Some(schedule) = situation.configured else {
         return drop(Cause::Removed, "the schedule was removed or disabled".to_owned());
     };
-    if situation.slot.origin == Origin::Asked {
+    let (cause, reason) = held_back(situation.slot, schedule, situation.pause)?;
+    drop(cause, reason)
+}
+
+/// Why a slot is not to be run under this pause, if there is one, and this schedule's windows. What
+/// somebody asks for is run in spite of both.
+#[must_use]
+pub fn held_back(
+    slot: &PlannedSlot,
+    schedule: &Schedule,
+    pause: Option<&Pause>,
+) -> Option<(Cause, String)> {
+    if slot.origin == Origin::Asked {
         return None;
     }
-    if let Some(pause) = situation.pause {
-        return drop(Cause::Paused, format!("paused: {}", pause.reason));
+    if let Some(pause) = pause {
+        return Some((Cause::Paused, format!("paused: {}", pause.reason)));
     }
-    let reason = in_maintenance(schedule, situation.slot.slot.due_at)?;
-    drop(Cause::Maintenance, format!("maintenance: {reason}"))
+    let reason = in_maintenance(schedule, slot.slot.due_at)?;
+    Some((Cause::Maintenance, format!("maintenance: {reason}")))
 }
 
 fn overlapping(situation: &Situation<'_>, open: &OpenRun) -> Decision {
@@ -129,7 +140,7 @@ fn overlapping(situation: &Situation<'_>, open: &OpenRun) -> Decision {
         Overlap::Skip => skip(),
         Overlap::Queue if situation.n_waiting > 0 => skip(),
         Overlap::Queue => {
-            let start_by = queue_until(open).max(situation.slot.start_by);
+            let start_by = queue_until(open, situation.now).max(situation.slot.start_by);
             if start_by == situation.slot.start_by {
                 Decision::Wait
             } else {
@@ -141,13 +152,18 @@ fn overlapping(situation: &Situation<'_>, open: &OpenRun) -> Decision {
     }
 }
 
-/// When the open run is over at the latest, by its own limits.
-fn queue_until(open: &OpenRun) -> DateTime<Utc> {
+/// When the open run is over at the latest, by its own limits. A claim from the future is of a clock
+/// that was ahead.
+fn queue_until(open: &OpenRun, now: DateTime<Utc>) -> DateTime<Utc> {
     let schedule = &open.run.schedule;
     let longest = schedule.start_grace
         + schedule.time_box
         + schedule.signal_grace
         + schedule.kill_grace
         + QUEUE_MARGIN;
-    open.run.claimed_at + TimeDelta::from_std(longest).unwrap_or(TimeDelta::MAX)
+    open.run.claimed_at.min(now) + delta(longest)
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }

@@ -10,6 +10,7 @@ pub mod decide;
 pub mod keeper;
 pub mod kept;
 pub mod ledger;
+mod planner;
 pub mod planning;
 
 use std::fmt;
@@ -49,6 +50,16 @@ impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// How much of something was done: what takes long is done in parts, one a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// There is more to come.
+    Part,
+    /// All of it, or the last part.
+    #[default]
+    Whole,
 }
 
 /// One try at a slot's work.

@@ -222,7 +222,13 @@ impl Watchdog {
                 log_what_happened(last, &reading);
                 Gap::between(last, &reading)
             }
-            None => Gap::since_sign(self.ledger.last_seen(Loop::Watchdog).await?, now),
+            None => {
+                // Slots that the conductor has not accounted for are of its absence, which may have
+                // begun before ours.
+                let ours = self.ledger.last_seen(Loop::Watchdog).await?;
+                let conductors = self.ledger.last_seen(Loop::Conductor).await?;
+                Gap::since_sign(ours.into_iter().chain(conductors).min(), now)
+            }
         };
         if let Some(gap) = gap {
             self.gap = Some((gap, now + SETTLE));

@@ -195,7 +195,9 @@ impl World {
         let while_waiting = (self.longest_step / 30).clamp(second, Duration::from_secs(10));
         let is_waiting = !self.db.due(now).await.unwrap().is_empty();
         let runs = self.db.open_runs().await.unwrap();
-        let mut wait = if is_waiting || self.alive == Alive::Nobody {
+        // Its keeper could not be started yet.
+        let is_retried = runs.iter().any(|open| open.run.keeper.is_none());
+        let mut wait = if is_waiting || is_retried || self.alive == Alive::Nobody {
             while_waiting
         } else {
             self.longest_step

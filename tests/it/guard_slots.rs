@@ -8,7 +8,7 @@ use lookout::run::ledger::{Answer, Request};
 use lookout::schedule::{Cadence, Maintenance, Overlap, Schedule, ScheduleName};
 use lookout::watch::{Change, IncidentKind, Verdict};
 
-use crate::guard::scripts::{failing, good, hanging, secs};
+use crate::guard::scripts::{failing, good, hanging, refused, secs};
 use crate::guard::{World, epoch, hourly};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -57,6 +57,33 @@ async fn a_replaced_run_is_stopped_before_the_next_begins() {
     );
     assert!(slots[0].findings.contains(&"stopped on request".to_owned()));
     assert!(world.keepers.overlaps().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_cannot_be_started_at_first_is_tried_again_within_the_grace() {
+    let mut n_tries = 0;
+    let mut world = World::new(vec![hourly("review")], move |_| {
+        n_tries += 1;
+        if n_tries < 4 { refused() } else { good(600) }
+    });
+    world.run_for(HOUR).await;
+    assert_eq!(world.verdicts().await, vec![Verdict::Completed]);
+    assert_eq!(world.told(), vec![]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_can_never_be_started_is_missed_at_its_deadline_with_the_reason() {
+    let mut world = World::new(vec![hourly("review")], |_| refused());
+    world.run_for(HOUR / 2 + secs(110)).await;
+    assert_eq!(world.verdicts().await, vec![]);
+    world.run_for(secs(30)).await;
+    let slot = &world.slots().await[0];
+    assert_eq!(slot.verdict, Some(Verdict::Missed));
+    let reason = slot.reason.as_deref().unwrap();
+    assert!(
+        reason.starts_with("could not start") && reason.contains("no more processes"),
+        "{reason}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

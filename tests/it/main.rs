@@ -25,6 +25,8 @@ mod gemini_bodies;
 mod gemini_client;
 mod guard;
 mod guard_absence;
+mod guard_clock;
+mod guard_crowds;
 mod guard_nights;
 mod guard_pulse;
 mod guard_simulation;
