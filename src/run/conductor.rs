@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use super::absence::{Gap, Reading};
 use super::decide::{Decision, Situation, decide};
 use super::keeper::{Keepers, StopHow};
-use super::ledger::{DroppedSlot, Ledger, OpenRun, Pause, RunLease, RunProgress, claim};
+use super::ledger::{
+    DroppedSlot, Ledger, OpenRun, Pause, PlannedSlot, RunLease, RunProgress, claim,
+};
 use super::planner::{Planner, Progress};
 use super::{Extent, RunId};
 use crate::clock::Clock;
@@ -226,8 +228,8 @@ impl Conductor {
                     self.ledger.extend(&slot.slot, start_by).await?;
                     *waiting.entry(name).or_default() += 1;
                 }
-                Decision::Replace { run } => {
-                    self.replace(run).await;
+                Decision::Replace { run, start_by } => {
+                    self.replace(&slot, run, start_by).await?;
                     *waiting.entry(name).or_default() += 1;
                 }
             }
@@ -317,10 +319,19 @@ impl Conductor {
         }
     }
 
-    /// Asks a run to stop for the one after it, once.
-    async fn replace(&mut self, run: RunId) {
+    /// Asks a run to stop for the slot after it, once. The slot's deadline is moved first, so that
+    /// it is not lost together with the run.
+    async fn replace(
+        &mut self,
+        slot: &PlannedSlot,
+        run: RunId,
+        start_by: DateTime<Utc>,
+    ) -> Result<(), StorageError> {
         if self.replaced.contains(&run) {
-            return;
+            return Ok(());
+        }
+        if start_by > slot.start_by {
+            self.ledger.extend(&slot.slot, start_by).await?;
         }
         match self.keepers.stop(&run, StopHow::Ask).await {
             Ok(()) => {
@@ -328,5 +339,6 @@ impl Conductor {
             }
             Err(error) => tracing::warn!(%run, %error, "could not be asked to stop; trying again"),
         }
+        Ok(())
     }
 }

@@ -14,9 +14,9 @@ use super::ledger::{Cause, OpenRun, Origin, Pause, PlannedSlot, RunProgress};
 use crate::schedule::slot::in_maintenance;
 use crate::schedule::{Overlap, Schedule};
 
-/// How long after its last possible end an open run's queue slot may still start: for the watchdog to
-/// see that it is over.
-const QUEUE_MARGIN: Duration = Duration::from_secs(60);
+/// How long after its last possible end an open run's queued or replacing slot may still start: for
+/// the keeper to notice that it is to stop, and for the watchdog to see that it is over.
+const END_MARGIN: Duration = Duration::from_secs(60);
 
 /// A decision about one slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,10 +33,12 @@ pub enum Decision {
         /// New deadline.
         start_by: DateTime<Utc>,
     },
-    /// Not yet; the run before it is to be stopped.
+    /// Not yet; the run before it is to be stopped, and it may wait for that until then.
     Replace {
         /// Which.
         run: RunId,
+        /// New deadline, if it is asked to stop now.
+        start_by: DateTime<Utc>,
     },
     /// It will not be run.
     Drop {
@@ -148,7 +150,11 @@ fn overlapping(situation: &Situation<'_>, open: &OpenRun) -> Decision {
             }
         }
         Overlap::Replace if situation.n_waiting > 0 => skip(),
-        Overlap::Replace => Decision::Replace { run: open.run.id.clone() },
+        Overlap::Replace => {
+            let stops_within = delta(open.run.schedule.kill_grace + END_MARGIN);
+            let start_by = (situation.now + stops_within).max(situation.slot.start_by);
+            Decision::Replace { run: open.run.id.clone(), start_by }
+        }
     }
 }
 
@@ -160,7 +166,7 @@ fn queue_until(open: &OpenRun, now: DateTime<Utc>) -> DateTime<Utc> {
         + schedule.time_box
         + schedule.signal_grace
         + schedule.kill_grace
-        + QUEUE_MARGIN;
+        + END_MARGIN;
     open.run.claimed_at.min(now) + delta(longest)
 }
 

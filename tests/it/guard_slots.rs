@@ -8,7 +8,7 @@ use lookout::run::ledger::{Answer, Request};
 use lookout::schedule::{Cadence, Maintenance, Overlap, Schedule, ScheduleName};
 use lookout::watch::{Change, IncidentKind, Verdict};
 
-use crate::guard::scripts::{failing, good, hanging, refused, secs};
+use crate::guard::scripts::{Script, failing, good, hanging, refused, secs};
 use crate::guard::{World, epoch, hourly};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -56,6 +56,28 @@ async fn a_replaced_run_is_stopped_before_the_next_begins() {
         vec![Verdict::Failed, Verdict::Completed, Verdict::Completed]
     );
     assert!(slots[0].findings.contains(&"stopped on request".to_owned()));
+    assert!(world.keepers.overlaps().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_takes_longer_to_stop_than_the_start_grace_is_replaced_all_the_same() {
+    let schedule = Schedule {
+        overlap: Overlap::Replace,
+        time_box: secs(70 * 60),
+        start_grace: secs(5),
+        kill_grace: secs(30),
+        ..hourly("review")
+    };
+    let mut world = World::new(vec![schedule], move |_| Script {
+        stops_after: Some(secs(30)),
+        ..good(65 * 60)
+    })
+    .with_longest_step(secs(1));
+    world.run_for(HOUR + HOUR / 2 + secs(60)).await;
+    let slots = world.slots().await;
+    assert_eq!(slots[0].verdict, Some(Verdict::Failed));
+    let waited = slots[1].started_at.expect("the later run begins") - slots[1].due_at;
+    assert!(waited >= TimeDelta::seconds(30) && waited < TimeDelta::seconds(35), "{waited}");
     assert!(world.keepers.overlaps().is_empty());
 }
 

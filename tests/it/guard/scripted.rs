@@ -30,6 +30,8 @@ struct Play {
     entries: Vec<(Duration, Event)>,
     /// When the process is gone.
     gone_after: Duration,
+    /// From being asked to stop to the end.
+    stops_after: Duration,
 }
 
 type Casting = Box<dyn FnMut(&Slot) -> Script + Send>;
@@ -145,6 +147,7 @@ impl Keepers for ScriptedKeepers {
             started_at: self.clock.now(),
             entries,
             gone_after,
+            stops_after: script.stops_after.unwrap_or(Duration::from_secs(1)),
         };
         plays.insert(run.id.clone(), play);
         Ok(identity)
@@ -194,13 +197,13 @@ impl Keepers for ScriptedKeepers {
             StopHow::Kill => play.gone_after = elapsed,
             StopHow::Ask => {
                 play.entries.retain(|(at, _)| *at <= elapsed);
-                let second = Duration::from_secs(1);
+                let end = elapsed + play.stops_after;
                 play.entries.extend([
                     (elapsed, Event::Stopping { reason: StopReason::Asked }),
-                    (elapsed + second, Event::Exited { code: None, signal: Some(15) }),
-                    (elapsed + second, Event::Ended { bytes: 0, log_dropped_bytes: 0 }),
+                    (end, Event::Exited { code: None, signal: Some(15) }),
+                    (end, Event::Ended { bytes: 0, log_dropped_bytes: 0 }),
                 ]);
-                play.gone_after = elapsed + second;
+                play.gone_after = end;
             }
         }
         Ok(())
