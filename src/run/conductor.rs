@@ -132,7 +132,7 @@ impl Conductor {
                     None => tracing::info!("runs can be started again"),
                 }
             }
-            let next = if is_behind { Some(Instant::now()) } else { self.next_start().await };
+            let next = if is_behind { Some(Instant::now()) } else { self.next_start(now).await };
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = bell.ring(next) => {}
@@ -148,11 +148,11 @@ impl Conductor {
         }
     }
 
-    /// When the next slot starts. Without an answer the next ring is early enough to ask again.
-    async fn next_start(&self) -> Option<Instant> {
-        let now = self.clock.now();
-        let start = self.ledger.next_start(now).await.ok()??;
-        // The clock again: reading has taken time, and the wait begins now.
+    /// When the next slot starts that the step of `stepped_at` has not seen; it may be past. Without
+    /// an answer the next ring is early enough to ask again.
+    pub async fn next_start(&self, stepped_at: DateTime<Utc>) -> Option<Instant> {
+        let start = self.ledger.next_start(stepped_at).await.ok()??;
+        // The clock again: the step has taken time, and the wait begins now.
         Some(Instant::now() + (start - self.clock.now()).to_std().unwrap_or_default())
     }
 

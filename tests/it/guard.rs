@@ -127,6 +127,10 @@ impl World {
         }
     }
 
+    pub(crate) fn conductor(&mut self) -> &mut Conductor {
+        &mut self.conductor
+    }
+
     /// Time goes in steps of at most this while nothing happens.
     pub(crate) fn with_longest_step(mut self, step: Duration) -> Self {
         self.longest_step = step;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use lookout::clock::Clock;
 use lookout::run::ledger::{Answer, Request};
 use lookout::schedule::{Cadence, Maintenance, Overlap, Schedule, ScheduleName};
 use lookout::watch::{Change, IncidentKind, Verdict};
@@ -239,4 +240,16 @@ async fn more_schedules_than_places_wait_within_their_grace() {
     world.run_for(HOUR).await;
     assert_eq!(world.verdicts().await, vec![Verdict::Completed; 20]);
     assert_eq!(world.told(), vec![]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_comes_while_a_step_goes_on_starts_right_after_it() {
+    let mut world = World::new(vec![hourly("review")], |_| good(600));
+    world.run_for(HOUR / 2 - secs(1)).await;
+    let stepped_at = world.clock.now();
+    world.step().await;
+    // The step has taken two seconds, and 01:00:00 was one of them.
+    tokio::time::advance(secs(2)).await;
+    let next = world.conductor().next_start(stepped_at).await;
+    assert_eq!(next, Some(tokio::time::Instant::now()));
 }
