@@ -20,10 +20,10 @@ use super::absence::{Gap, Reading};
 use super::decide::{Decision, Situation, decide};
 use super::keeper::{Keepers, StopHow};
 use super::ledger::{
-    DroppedSlot, Ledger, OpenRun, Pause, PlannedSlot, RunLease, RunProgress, claim,
+    DroppedSlot, Ledger, OpenRun, Origin, Pause, PlannedSlot, RunLease, RunProgress, claim,
 };
 use super::planner::{Planner, Progress};
-use super::{Extent, RunId};
+use super::{Extent, RunId, Scope};
 use crate::clock::Clock;
 use crate::pulse::{Beat, Outcome, Pulse};
 use crate::schedule::slot::in_maintenance;
@@ -54,6 +54,7 @@ pub struct Conductor {
     schedules: Vec<Schedule>,
     /// Schedules that change while it runs.
     followed: Option<watch::Receiver<Vec<Schedule>>>,
+    scope: Scope,
     planner: Planner,
     /// Runs that were asked to stop for the one after them.
     replaced: HashSet<RunId>,
@@ -86,6 +87,7 @@ impl Conductor {
             max_running: max_running as usize,
             schedules,
             followed: None,
+            scope: Scope::default(),
             planner: Planner::default(),
             replaced: HashSet::new(),
             refused: HashMap::new(),
@@ -101,6 +103,13 @@ impl Conductor {
     #[must_use]
     pub fn following(mut self, schedules: watch::Receiver<Vec<Schedule>>) -> Self {
         self.followed = Some(schedules);
+        self
+    }
+
+    /// Sees to this much.
+    #[must_use]
+    pub fn within(mut self, scope: Scope) -> Self {
+        self.scope = scope;
         self
     }
 
@@ -162,14 +171,22 @@ impl Conductor {
     /// When something could not be read or written down; what was not done is done by the next.
     pub async fn step(&mut self, now: DateTime<Utc>) -> Result<Stepped, StorageError> {
         let mut stepped = Stepped::default();
-        self.notice_absence(now).await?;
-        self.answer_requests(now).await?;
-        let Progress { n_new, past, extent } =
-            self.planner.step(&*self.ledger, &self.schedules, now).await?;
-        (stepped.n_planned, stepped.planning) = (n_new, extent);
-        self.account_for_absence(past, now).await?;
+        match self.scope {
+            Scope::Asked => self.answer_requests(now).await?,
+            Scope::Everything => {
+                self.notice_absence(now).await?;
+                self.answer_requests(now).await?;
+                let Progress { n_new, past, extent } =
+                    self.planner.step(&*self.ledger, &self.schedules, now).await?;
+                (stepped.n_planned, stepped.planning) = (n_new, extent);
+                self.account_for_absence(past, now).await?;
+            }
+        }
         self.decide_all(now, &mut stepped).await?;
-        self.sign_of_life(now).await?;
+        match self.scope {
+            Scope::Asked => {}
+            Scope::Everything => self.sign_of_life(now).await?,
+        }
         Ok(stepped)
     }
 
@@ -181,8 +198,11 @@ impl Conductor {
         let open = self.ledger.open_runs().await?;
         let pauses = self.ledger.pauses(now).await?;
         self.start_claimed(&open, now).await?;
-        self.continue_continuous(now, &open, &pauses).await?;
-        let due = self.ledger.due(now).await?;
+        if self.scope == Scope::Everything {
+            self.continue_continuous(now, &open, &pauses).await?;
+        }
+        let mut due = self.ledger.due(now).await?;
+        due.retain(|slot| self.scope == Scope::Everything || slot.origin == Origin::Asked);
         self.replaced.retain(|run| open.iter().any(|open| open.run.id == *run));
         let mut n_running = open.len();
         let mut waiting: HashMap<ScheduleName, usize> = HashMap::new();

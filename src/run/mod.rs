@@ -52,6 +52,18 @@ impl fmt::Display for RunId {
     }
 }
 
+/// What a daemon sees to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything that is configured.
+    #[default]
+    Everything,
+    /// Runs that somebody asks for, and those that go on: `lookout run` without a daemon. What the
+    /// schedules owe meanwhile, and what fell into the time before, is left as it is for the daemon
+    /// that comes.
+    Asked,
+}
+
 /// How much of something was done: what takes long is done in parts, one a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Extent {

@@ -27,10 +27,10 @@ use super::observed::Observed;
 use super::{Facts, News, Verdict, facts, unrecorded};
 use crate::clock::Clock;
 use crate::pulse::{Beat, Pulse};
-use crate::run::RunId;
 use crate::run::absence::{Gap, Reading};
 use crate::run::keeper::Keepers;
 use crate::run::ledger::{Answer, Ledger, Loop, OpenRun, Request};
+use crate::run::{RunId, Scope};
 use crate::storage::StorageError;
 
 /// Lines of output in a message.
@@ -78,6 +78,7 @@ pub struct Watchdog {
     /// What was, to compare a run with.
     history: Option<Arc<dyn History>>,
     loops: Loops,
+    scope: Scope,
     last_written: Option<DateTime<Utc>>,
     /// The last absence, and until when its slots are the conductor's.
     gap: Option<(Gap, DateTime<Utc>)>,
@@ -116,6 +117,7 @@ impl Watchdog {
             last: None,
             history: None,
             loops: Loops::default(),
+            scope: Scope::default(),
             last_written: None,
             gap: None,
             from_memory: None,
@@ -129,6 +131,13 @@ impl Watchdog {
     #[must_use]
     pub fn telling_from_memory(mut self, news: mpsc::UnboundedSender<News>) -> Self {
         self.from_memory = Some(news);
+        self
+    }
+
+    /// Sees to this much.
+    #[must_use]
+    pub fn within(mut self, scope: Scope) -> Self {
+        self.scope = scope;
         self
     }
 
@@ -238,6 +247,10 @@ impl Watchdog {
     }
 
     async fn sign_of_life(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
+        // What the schedules owe is nobody's until a daemon comes that sees to everything.
+        if self.scope == Scope::Asked {
+            return Ok(());
+        }
         let is_fresh =
             self.last_written.is_some_and(|last| last <= now && now - last < SIGN_OF_LIFE_EVERY);
         if !is_fresh {

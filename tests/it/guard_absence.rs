@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use lookout::run::ledger::Request;
+use lookout::run::Scope;
+use lookout::run::ledger::{Answer, Request};
 use lookout::schedule::{CatchUp, Maintenance, Schedule, ScheduleName};
 use lookout::watch::{Change, IncidentKind, Verdict};
 
@@ -130,6 +131,32 @@ async fn a_conductor_that_does_not_come_back_makes_no_news_of_a_window_either() 
     world.run_for(secs(300)).await;
     assert_eq!(count(&world, Verdict::Skipped).await, 2);
     assert_eq!(world.told(), vec![]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_asked_for_without_a_daemon_leaves_the_absence_to_the_daemon_that_comes() {
+    let mut world = all_good();
+    world.run_for(HOUR).await;
+    // From 01:30 to 04:35 nobody is there; then one run by hand, until 05:05.
+    world.down_for(HOUR * 3 + secs(300)).await;
+    for _ in 0..2 {
+        world.restart_within(Scope::Asked);
+        let asked = world.ask(Request::Run { schedule: ScheduleName::new("review") }).await;
+        assert!(matches!(asked, Answer::Planned { .. }), "{asked:?}");
+        world.run_for(HOUR / 4 + secs(300)).await;
+    }
+    // 01:00, and the two runs by hand of 20 minutes each.
+    assert_eq!(world.verdicts().await, vec![Verdict::Completed; 3]);
+    assert_eq!(world.told(), vec![]);
+    // 05:15.
+    world.restart_within(Scope::Everything);
+    world.run_for(HOUR).await;
+    assert_eq!(world.told(), vec![(IncidentKind::WasBlind, Change::Opened)]);
+    // 02:00 to 05:00, the last of them late; 06:00 in time.
+    assert_eq!(world.news[0].facts.n_slots, Some(4));
+    assert_eq!(count(&world, Verdict::Unobserved).await, 3);
+    assert_eq!(count(&world, Verdict::Completed).await, 4);
+    assert_all_judged_once(&world).await;
 }
 
 #[tokio::test(start_paused = true)]

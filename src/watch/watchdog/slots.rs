@@ -8,8 +8,9 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 
 use super::{Stepped, Watchdog};
+use crate::run::Scope;
 use crate::run::absence::excuse;
-use crate::run::ledger::{Absence, Cause, DroppedSlot, PlannedSlot};
+use crate::run::ledger::{Absence, Cause, DroppedSlot, Origin, PlannedSlot};
 use crate::storage::StorageError;
 use crate::watch::diagnose::{Patient, at_the_end};
 use crate::watch::history::Summary;
@@ -115,9 +116,11 @@ impl Watchdog {
             match self.gap {
                 Some((gap, until)) if gap.holds(slot.start_by) => {
                     // The conductor says what becomes of it; if it does not, we do.
-                    if now >= until {
+                    if now >= until && self.scope == Scope::Everything {
                         fallen.push(slot);
                     }
+                }
+                Some(_) | None if self.scope == Scope::Asked && slot.origin == Origin::Schedule => {
                 }
                 Some(_) | None => self.judge_missed(slot, now, stepped).await?,
             }
