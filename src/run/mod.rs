@@ -7,6 +7,7 @@
 pub mod absence;
 pub mod conductor;
 pub mod decide;
+pub mod forecast;
 pub mod keeper;
 pub mod kept;
 pub mod ledger;

@@ -20,6 +20,7 @@ mod config_examples;
 mod config_look;
 mod doctor;
 mod doctor_tables;
+mod forecasts;
 mod fuzz_corpus;
 mod gemini_bodies;
 mod gemini_client;
