@@ -33,6 +33,7 @@ use crate::alert::dispatcher::Dispatcher;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::pulse::{Beat, Pulse};
+use crate::run::Scope;
 use crate::run::conductor::Conductor;
 use crate::run::keeper::order::Settings;
 use crate::run::keeper::process::KeeperProcesses;
@@ -119,6 +120,14 @@ impl App {
     #[must_use]
     pub fn following(mut self, files: Files) -> Self {
         self.files = Some(files);
+        self
+    }
+
+    /// Sees to this much and no more.
+    #[must_use]
+    pub fn within(mut self, scope: Scope) -> Self {
+        self.conductor = self.conductor.within(scope);
+        self.watchdog = self.watchdog.within(scope);
         self
     }
 

@@ -1,7 +1,8 @@
 //! `lookout run SCHEDULE`: one run now, judged and told like a scheduled one.
 //!
 //! With a daemon, the run is asked of it and followed; without one, this process takes the lock and
-//! is the daemon until the verdict. Ctrl-C ends the following; the run goes on with its keeper.
+//! is the daemon for this run, and for those that go on, until the verdict; what the schedules owe is
+//! left to `lookout serve`. Ctrl-C ends the following; the run goes on with its keeper.
 //! Invariant: the exit code is the verdict's: 0 completed, 75 an outage was the cause, else 1.
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::app::lock::LockError;
 use crate::app::reading::{self, Reading};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::run::Scope;
 use crate::run::ledger::{Answer, Request};
 use crate::schedule::ScheduleName;
 use crate::watch::history::{SlotFilter, SlotRow};
@@ -65,7 +67,7 @@ async fn run_now(config: Config, args: &Args) -> anyhow::Result<u8> {
         Ok(app) => {
             let stop = CancellationToken::new();
             let reading = app.reading();
-            let running = tokio::spawn(app.run(stop.clone()));
+            let running = tokio::spawn(app.within(Scope::Asked).run(stop.clone()));
             let row = followed(&reading, name, args).await;
             stop.cancel();
             running.await.context("the daemon in this process broke")??;

@@ -2,7 +2,7 @@
 //! filling its box and its grace: the worst that can happen without a fault of Lookout.
 //!
 //! Slots, what the clock changes do to them, maintenance, overlaps, and how many runs go on at
-//! once. It guesses nothing about jobs. Invariant: it reads only the configuration.
+//! once. What becomes of a slot is decided by what decides it in the daemon. Invariant: it reads only the configuration.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -15,9 +15,11 @@ use super::next::cadence_text;
 use super::screen::{self, Cell, Format, JsonFlag, Span, Style, Table, Tone};
 use super::start;
 use crate::clock::{Clock, SystemClock};
+use crate::run::forecast::{Before, End, play};
+use crate::run::ledger::Cause;
 use crate::schedule::cron::transitions;
-use crate::schedule::slot::{Slots, in_maintenance, start_at};
-use crate::schedule::{Cadence, Overlap, Schedule, Slot};
+use crate::schedule::slot::Slots;
+use crate::schedule::{Cadence, Schedule, Slot};
 
 /// Slots of one schedule that are looked at: a slot every ten seconds for 30 days is 260,000.
 const MOST_SLOTS: usize = 300_000;
@@ -176,30 +178,21 @@ fn forecast(
     let slots = slots_of(schedule, from, to);
     let gaps = || slots.windows(2).map(|two| (two[1].due_at - two[0].due_at).num_seconds());
     let seconds = |gap: Option<i64>| gap.and_then(|gap| u64::try_from(gap).ok());
-    let longest = delta(schedule.time_box) + delta(schedule.signal_grace + schedule.kill_grace);
     let mut overlaps = Vec::new();
     let mut n_overlaps = 0;
     let mut n_in_maintenance = 0;
-    let mut busy_until = from;
-    for slot in &slots {
-        if in_maintenance(schedule, slot.due_at).is_some() {
-            n_in_maintenance += 1;
-            continue;
+    for fate in play(schedule, &slots) {
+        if let End::Run { from, until, .. } = fate.end {
+            occupied.push(Occupied { schedule: index, from, until });
         }
-        let planned = start_at(schedule, slot);
-        let start = if planned >= busy_until {
-            Some(planned)
-        } else {
+        if fate.end == End::Dropped(Cause::Maintenance) {
+            n_in_maintenance += 1;
+        }
+        if let Some(outcome) = overlap(fate.end) {
             n_overlaps += 1;
-            let (start, outcome) = collide(schedule, slot, planned, busy_until);
             if overlaps.len() < LISTED {
-                overlaps.push(OverlapAt { due_at: slot.due_at, outcome });
+                overlaps.push(OverlapAt { due_at: fate.slot.due_at, outcome });
             }
-            start
-        };
-        if let Some(start) = start {
-            busy_until = start + longest;
-            occupied.push(Occupied { schedule: index, from: start, until: busy_until });
         }
     }
     Forecast {
@@ -236,20 +229,15 @@ fn slots_of(schedule: &Schedule, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<
     }
 }
 
-/// When the slot's run starts although the one before goes on, and what to say about it.
-fn collide(
-    schedule: &Schedule,
-    slot: &Slot,
-    planned: DateTime<Utc>,
-    busy_until: DateTime<Utc>,
-) -> (Option<DateTime<Utc>>, &'static str) {
-    match schedule.overlap {
-        Overlap::Skip => (None, "skipped"),
-        Overlap::Queue if busy_until <= slot.due_at + delta(schedule.start_grace) => {
-            (Some(busy_until), "waits for the run before it")
-        }
-        Overlap::Queue => (None, "missed: the run before it outlasts its start grace"),
-        Overlap::Replace => (Some(planned), "stops the run before it"),
+/// What to say about a slot that is due while the run before it goes on; `None`: it is not.
+fn overlap(end: End) -> Option<&'static str> {
+    match end {
+        End::Run { before: Before::Over, .. } => None,
+        End::Run { before: Before::AwaitedEnd, .. } => Some("waits for the run before it"),
+        End::Run { before: Before::Stopped, .. } => Some("stops the run before it"),
+        End::Dropped(Cause::Overlap) => Some("skipped"),
+        End::Dropped(Cause::Paused | Cause::Maintenance | Cause::Removed | Cause::Absent) => None,
+        End::Missed => Some("missed: its deadline passes while the run before it goes on"),
     }
 }
 

@@ -4,14 +4,16 @@
 //! wall clock was set forward. Slots whose deadline is still ahead are none of its business.
 //! Invariant: at most one slot of a schedule is caught up, and never beside one that may start anyway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::ledger::{AbsenceAccount, Origin, PlannedSlot};
+use super::Extent;
+use super::decide::held_back;
+use super::ledger::{AbsenceAccount, DroppedSlot, Origin, Pause, PlannedSlot};
 use crate::clock::Clock;
 use crate::schedule::slot::box_for_catch_up;
 use crate::schedule::{CatchUp, Schedule, ScheduleName};
@@ -142,61 +144,106 @@ impl Gap {
 pub struct Ground<'a> {
     /// The absence.
     pub gap: Gap,
+    /// Whether all its slots have been written down.
+    pub extent: Extent,
     /// Unclaimed slots whose start has come.
     pub due: &'a [PlannedSlot],
     /// Schedules as they are configured now.
     pub schedules: &'a [Schedule],
+    /// Pauses that held in it.
+    pub pauses: &'a [Pause],
     /// Schedules that must not start anything now: paused, in maintenance, or with a run that goes on.
     pub held: &'a [ScheduleName],
 }
 
-/// The account; `None` if nothing fell into the gap.
+/// What becomes of slots that fell into an absence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accounts {
+    /// They would not have been run anyway: nobody missed anything.
+    pub excused: Vec<DroppedSlot>,
+    /// The others.
+    pub absence: AbsenceAccount,
+}
+
+/// The account. Of a part, each schedule's newest slot is left for the next: it may be the one that
+/// is caught up.
 #[must_use]
-pub fn account(ground: Ground<'_>) -> Option<AbsenceAccount> {
+pub fn account(ground: Ground<'_>) -> Accounts {
     let Ground { gap, due, .. } = ground;
-    let mut fallen: BTreeMap<&ScheduleName, Vec<&PlannedSlot>> = BTreeMap::new();
-    for slot in due.iter().filter(|slot| gap.holds(slot.start_by)) {
-        fallen.entry(&slot.slot.schedule).or_default().push(slot);
-    }
-    if fallen.is_empty() {
-        return None;
-    }
-    let mut account = AbsenceAccount {
-        from: gap.from,
-        to: gap.to,
-        why: gap.why,
-        unobserved: Vec::new(),
-        caught_up: Vec::new(),
+    let mut accounts = Accounts {
+        excused: Vec::new(),
+        absence: AbsenceAccount {
+            from: gap.from,
+            to: gap.to,
+            why: gap.why,
+            extent: ground.extent,
+            unobserved: Vec::new(),
+            caught_up: Vec::new(),
+        },
     };
+    let configured: HashMap<&ScheduleName, &Schedule> =
+        ground.schedules.iter().map(|schedule| (&schedule.name, schedule)).collect();
+    let held: HashSet<&ScheduleName> = ground.held.iter().collect();
+    let mut fallen: BTreeMap<&ScheduleName, Vec<&PlannedSlot>> = BTreeMap::new();
+    let mut starting: HashSet<&ScheduleName> = HashSet::new();
+    for slot in due {
+        let name = &slot.slot.schedule;
+        if !gap.holds(slot.start_by) {
+            if slot.start_by >= gap.to {
+                starting.insert(name);
+            }
+            continue;
+        }
+        let schedule = configured.get(name).copied().unwrap_or(&slot.schedule);
+        match excuse(slot, schedule, ground.pauses) {
+            Some(excused) => accounts.excused.push(excused),
+            None => fallen.entry(name).or_default().push(slot),
+        }
+    }
     for (name, mut slots) in fallen {
         slots.sort_by_key(|slot| slot.slot.due_at);
-        if let Some(slot) = worth_catching_up(&ground, name, &slots) {
-            slots.pop();
-            let grace = delta(slot.schedule.start_grace);
-            account.caught_up.push((slot.slot.clone(), gap.to + grace));
+        match ground.extent {
+            Extent::Part => drop(slots.pop()),
+            Extent::Whole if starting.contains(name) || held.contains(name) => {}
+            Extent::Whole => {
+                let configured = configured.get(name).copied();
+                if let Some(slot) = worth_catching_up(configured, &slots, gap.to) {
+                    slots.pop();
+                    let start_by = gap.to + delta(slot.schedule.start_grace);
+                    accounts.absence.caught_up.push((slot.slot.clone(), start_by));
+                }
+            }
         }
         let given_up = slots.into_iter().map(|slot| (slot.slot.clone(), gap.reason()));
-        account.unobserved.extend(given_up);
+        accounts.absence.unobserved.extend(given_up);
     }
-    Some(account)
+    accounts
+}
+
+/// The slot as a dropped one, if its schedule was paused or in maintenance when it was due: then it is
+/// not for its absence that it was not run.
+#[must_use]
+pub fn excuse(slot: &PlannedSlot, schedule: &Schedule, pauses: &[Pause]) -> Option<DroppedSlot> {
+    let due_at = slot.slot.due_at;
+    let pause = pauses.iter().find(|pause| {
+        pause.schedule == slot.slot.schedule
+            && pause.paused_at <= due_at
+            && pause.until.is_none_or(|until| until > due_at)
+    });
+    let (cause, reason) = held_back(slot, schedule, pause)?;
+    Some(DroppedSlot { slot: slot.slot.clone(), cause, reason, absence: None })
 }
 
 /// The latest fallen slot, if it is to be run now.
 fn worth_catching_up<'a>(
-    ground: &Ground<'_>,
-    name: &ScheduleName,
+    configured: Option<&Schedule>,
     fallen: &[&'a PlannedSlot],
+    now: DateTime<Utc>,
 ) -> Option<&'a PlannedSlot> {
-    let latest = *fallen.last()?;
-    let configured = ground.schedules.iter().find(|schedule| schedule.name == *name)?;
+    let (configured, latest) = (configured?, *fallen.last()?);
     // Somebody asked for a run then; they did not ask for one now.
     let is_wanted = configured.catch_up == CatchUp::Latest && latest.origin == Origin::Schedule;
-    let starts_anyway =
-        ground.due.iter().any(|slot| slot.slot.schedule == *name && slot.start_by >= ground.gap.to);
-    if !is_wanted || starts_anyway || ground.held.contains(name) {
-        return None;
-    }
-    time_box(configured, latest, ground.gap.to).map(|_| latest)
+    time_box(configured, latest, now).filter(|_| is_wanted).map(|_| latest)
 }
 
 /// The box of a caught-up run that starts now; `None` if there is too little room for one.

@@ -5,31 +5,31 @@
 //! Invariant: a keeper is started only after its claim was written down; a step that can't write
 //! starts nothing.
 
+mod absences;
+mod requests;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::absence::{Gap, Ground, Reading, account};
+use super::absence::{Gap, Reading};
 use super::decide::{Decision, Situation, decide};
 use super::keeper::{Keepers, StopHow};
 use super::ledger::{
-    Answer, DroppedSlot, Ledger, Loop, OpenRun, Pause, PlannedSlot, Request, RunLease, RunProgress,
-    claim,
+    DroppedSlot, Ledger, OpenRun, Origin, Pause, PlannedSlot, RunLease, RunProgress, claim,
 };
-use super::{RunId, planning};
+use super::planner::{Planner, Progress};
+use super::{Extent, RunId, Scope};
 use crate::clock::Clock;
 use crate::pulse::{Beat, Outcome, Pulse};
 use crate::schedule::slot::in_maintenance;
 use crate::schedule::ticker::Bell;
 use crate::schedule::{Cadence, Schedule, ScheduleName};
 use crate::storage::StorageError;
-
-/// Between two signs of life on disk: each is an fsync, and an absence is told from 15 s on.
-const SIGN_OF_LIFE_EVERY: TimeDelta = TimeDelta::seconds(10);
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Stepped {
     pub n_dropped: u32,
     /// Rows written ahead.
     pub n_planned: usize,
+    /// Whether there was time for all the planning.
+    pub planning: Extent,
 }
 
 /// The loop's state; everything durable is in the ledger.
@@ -52,24 +54,20 @@ pub struct Conductor {
     schedules: Vec<Schedule>,
     /// Schedules that change while it runs.
     followed: Option<watch::Receiver<Vec<Schedule>>>,
-    /// When each schedule is to be planned again; a schedule that is not in it is new to us.
-    plan_again: HashMap<ScheduleName, DateTime<Utc>>,
+    scope: Scope,
+    planner: Planner,
     /// Runs that were asked to stop for the one after them.
     replaced: HashSet<RunId>,
+    /// Runs whose keeper could not be started yet, and why not.
+    refused: HashMap<RunId, String>,
     /// The clocks at the last step of this process.
     last: Option<Reading>,
     /// An absence whose slots are not accounted for yet.
     gap: Option<Gap>,
+    /// How much of it the last step could account for.
+    counted: Extent,
     last_written: Option<DateTime<Utc>>,
-    phase: Phase,
     pulse: Pulse,
-}
-
-/// Whether what an earlier daemon left has been taken up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Fresh,
-    Settled,
 }
 
 impl Conductor {
@@ -89,12 +87,14 @@ impl Conductor {
             max_running: max_running as usize,
             schedules,
             followed: None,
-            plan_again: HashMap::new(),
+            scope: Scope::default(),
+            planner: Planner::default(),
             replaced: HashSet::new(),
+            refused: HashMap::new(),
             last: None,
             gap: None,
+            counted: Extent::Whole,
             last_written: None,
-            phase: Phase::Fresh,
             pulse: Pulse::default(),
         }
     }
@@ -106,11 +106,17 @@ impl Conductor {
         self
     }
 
+    /// Sees to this much.
+    #[must_use]
+    pub fn within(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
     /// Takes other schedules from the next step on; runs that go on keep theirs.
     pub fn set_schedules(&mut self, schedules: Vec<Schedule>) {
+        self.planner.change(&self.schedules, &schedules);
         self.schedules = schedules;
-        self.plan_again.clear();
-        self.phase = Phase::Fresh;
     }
 
     /// What it does and when it last did it.
@@ -125,7 +131,9 @@ impl Conductor {
         loop {
             self.pulse.begin(&*self.clock);
             self.take_changes();
-            let result = self.step(self.clock.now()).await;
+            let now = self.clock.now();
+            let result = self.step(now).await;
+            let is_behind = result.as_ref().is_ok_and(|done| done.planning == Extent::Part);
             let error = result.err().map(|error| error.to_string());
             if self.pulse.end(&*self.clock, error.clone()) == Outcome::Changed {
                 match error {
@@ -133,7 +141,7 @@ impl Conductor {
                     None => tracing::info!("runs can be started again"),
                 }
             }
-            let next = self.next_start().await;
+            let next = if is_behind { Some(Instant::now()) } else { self.next_start(now).await };
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = bell.ring(next) => {}
@@ -149,11 +157,11 @@ impl Conductor {
         }
     }
 
-    /// When the next slot starts. Without an answer the next ring is early enough to ask again.
-    async fn next_start(&self) -> Option<Instant> {
-        let now = self.clock.now();
-        let start = self.ledger.next_start(now).await.ok()??;
-        // The clock again: reading has taken time, and the wait begins now.
+    /// When the next slot starts that the step of `stepped_at` has not seen; it may be past. Without
+    /// an answer the next ring is early enough to ask again.
+    pub async fn next_start(&self, stepped_at: DateTime<Utc>) -> Option<Instant> {
+        let start = self.ledger.next_start(stepped_at).await.ok()??;
+        // The clock again: the step has taken time, and the wait begins now.
         Some(Instant::now() + (start - self.clock.now()).to_std().unwrap_or_default())
     }
 
@@ -163,124 +171,23 @@ impl Conductor {
     /// When something could not be read or written down; what was not done is done by the next.
     pub async fn step(&mut self, now: DateTime<Utc>) -> Result<Stepped, StorageError> {
         let mut stepped = Stepped::default();
-        self.notice_absence(now).await?;
-        if self.phase == Phase::Fresh {
-            self.settle(now).await?;
-            self.phase = Phase::Settled;
+        match self.scope {
+            Scope::Asked => self.answer_requests(now).await?,
+            Scope::Everything => {
+                self.notice_absence(now).await?;
+                self.answer_requests(now).await?;
+                let Progress { n_new, past, extent } =
+                    self.planner.step(&*self.ledger, &self.schedules, now).await?;
+                (stepped.n_planned, stepped.planning) = (n_new, extent);
+                self.account_for_absence(past, now).await?;
+            }
         }
-        self.answer_requests(now).await?;
-        stepped.n_planned = self.plan(now).await?;
-        self.account_for_absence(now).await?;
         self.decide_all(now, &mut stepped).await?;
-        self.sign_of_life(now).await?;
+        match self.scope {
+            Scope::Asked => {}
+            Scope::Everything => self.sign_of_life(now).await?,
+        }
         Ok(stepped)
-    }
-
-    /// Remembers the absence that ends with this step, if there was one. A step that fails later
-    /// was there all the same: what is due while nothing can be recorded is missed, not unseen.
-    async fn notice_absence(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
-        let reading = Reading::take(&*self.clock, now);
-        let gap = match &self.last {
-            Some(last) => Gap::between(last, &reading),
-            None => Gap::since_sign(self.ledger.last_seen(Loop::Conductor).await?, now),
-        };
-        self.last = Some(reading);
-        // One that could not be accounted for grows.
-        self.gap = match (self.gap, gap) {
-            (Some(before), Some(gap)) => Some(Gap { to: gap.to, ..before }),
-            (before, gap) => gap.or(before),
-        };
-        Ok(())
-    }
-
-    async fn sign_of_life(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
-        // Also after the clock was set back: the row must not stay in the future.
-        let is_fresh =
-            self.last_written.is_some_and(|last| last <= now && now - last < SIGN_OF_LIFE_EVERY);
-        if !is_fresh {
-            self.ledger.seen(Loop::Conductor, now).await?;
-            self.last_written = Some(now);
-        }
-        Ok(())
-    }
-
-    /// Takes up what was there before us: schedules that are gone, and claims whose keeper was
-    /// not started.
-    async fn settle(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
-        for plan in self.ledger.plans().await? {
-            let name = &plan.schedule.name;
-            match self.schedules.iter().find(|schedule| schedule.name == *name) {
-                None => {
-                    // Up to now it was there, as far as anybody knows.
-                    planning::extend(&*self.ledger, &plan, now).await?;
-                    self.ledger.forget(name, now).await?;
-                }
-                Some(configured) if *configured != plan.schedule => {
-                    planning::extend(&*self.ledger, &plan, now).await?;
-                    planning::replace(&*self.ledger, configured, now).await?;
-                }
-                Some(_) => {}
-            }
-        }
-        for open in self.ledger.open_runs().await? {
-            let has_keeper = open.run.keeper.is_some() || open.start_error.is_some();
-            if !has_keeper && open.progress == RunProgress::Undecided && now <= open.start_by {
-                self.start(RunLease::resume(open)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn plan(&mut self, now: DateTime<Utc>) -> Result<usize, StorageError> {
-        let mut n_planned = 0;
-        let is_due = |again: Option<&DateTime<Utc>>| again.is_none_or(|again| *again <= now);
-        let wanted: Vec<Schedule> = self
-            .schedules
-            .iter()
-            .filter(|schedule| schedule.cadence != Cadence::Continuous)
-            .filter(|schedule| is_due(self.plan_again.get(&schedule.name)))
-            .cloned()
-            .collect();
-        if !wanted.is_empty() {
-            let plans = self.ledger.plans().await?;
-            for schedule in wanted {
-                let plan = plans.iter().find(|plan| plan.schedule.name == schedule.name);
-                let until = plan.map(|plan| plan.until);
-                let planned = planning::ahead(&*self.ledger, &schedule, until, now).await?;
-                n_planned += planned.n_new;
-                self.plan_again.insert(schedule.name, planned.again_at);
-            }
-        }
-        Ok(n_planned)
-    }
-
-    async fn account_for_absence(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
-        let Some(gap) = self.gap else { return Ok(()) };
-        let due = self.ledger.due(now).await?;
-        if due.iter().any(|slot| gap.holds(slot.start_by)) {
-            self.account_for(gap, &due, now).await?;
-        }
-        self.gap = None;
-        Ok(())
-    }
-
-    async fn account_for(
-        &self,
-        gap: Gap,
-        due: &[PlannedSlot],
-        now: DateTime<Utc>,
-    ) -> Result<(), StorageError> {
-        let mut held: Vec<ScheduleName> =
-            self.ledger.pauses(now).await?.into_iter().map(|pause| pause.schedule).collect();
-        let open = self.ledger.open_runs().await?;
-        held.extend(open.into_iter().map(|open| open.run.slot.schedule));
-        let in_window = self.schedules.iter().filter(|s| in_maintenance(s, now).is_some());
-        held.extend(in_window.map(|schedule| schedule.name.clone()));
-        let ground = Ground { gap, due, schedules: &self.schedules, held: &held };
-        if let Some(account) = account(ground) {
-            self.ledger.record_absence(account).await?;
-        }
-        Ok(())
     }
 
     async fn decide_all(
@@ -290,8 +197,12 @@ impl Conductor {
     ) -> Result<(), StorageError> {
         let open = self.ledger.open_runs().await?;
         let pauses = self.ledger.pauses(now).await?;
-        self.continue_continuous(now, &open, &pauses).await?;
-        let due = self.ledger.due(now).await?;
+        self.start_claimed(&open, now).await?;
+        if self.scope == Scope::Everything {
+            self.continue_continuous(now, &open, &pauses).await?;
+        }
+        let mut due = self.ledger.due(now).await?;
+        due.retain(|slot| self.scope == Scope::Everything || slot.origin == Origin::Asked);
         self.replaced.retain(|run| open.iter().any(|open| open.run.id == *run));
         let mut n_running = open.len();
         let mut waiting: HashMap<ScheduleName, usize> = HashMap::new();
@@ -337,8 +248,8 @@ impl Conductor {
                     self.ledger.extend(&slot.slot, start_by).await?;
                     *waiting.entry(name).or_default() += 1;
                 }
-                Decision::Replace { run } => {
-                    self.replace(run).await;
+                Decision::Replace { run, start_by } => {
+                    self.replace(&slot, run, start_by).await?;
                     *waiting.entry(name).or_default() += 1;
                 }
             }
@@ -352,11 +263,12 @@ impl Conductor {
 
     /// Box after box: the next slot is made when the one before it is over.
     async fn continue_continuous(
-        &self,
+        &mut self,
         now: DateTime<Utc>,
         open: &[OpenRun],
         pauses: &[Pause],
     ) -> Result<(), StorageError> {
+        let boot = self.clock.boot();
         let continuous = self.schedules.iter().filter(|s| s.cadence == Cadence::Continuous);
         for schedule in continuous {
             let is_held = pauses.iter().any(|pause| pause.schedule == schedule.name)
@@ -364,14 +276,14 @@ impl Conductor {
                 || open.len() >= self.max_running
                 || in_maintenance(schedule, now).is_some();
             if !is_held {
-                planning::continuous(&*self.ledger, schedule, now).await?;
+                self.planner.continuous(&*self.ledger, schedule, now, boot).await?;
             }
         }
         Ok(())
     }
 
     async fn claim_and_start(
-        &self,
+        &mut self,
         slot: crate::schedule::Slot,
         schedule: Schedule,
         now: DateTime<Utc>,
@@ -383,7 +295,31 @@ impl Conductor {
         }
     }
 
-    async fn start(&self, lease: RunLease) -> Result<(), StorageError> {
+    /// Starts the keepers of claims that have none: of a daemon that died in between, and of those that
+    /// could not be started before. What passes (no more processes, a full disk) may pass in time.
+    async fn start_claimed(
+        &mut self,
+        open: &[OpenRun],
+        now: DateTime<Utc>,
+    ) -> Result<(), StorageError> {
+        self.refused.retain(|run, _| open.iter().any(|open| open.run.id == *run));
+        for open in open {
+            let has_keeper = open.run.keeper.is_some() || open.start_error.is_some();
+            if has_keeper || open.progress == RunProgress::Judged {
+                continue;
+            }
+            let lease = RunLease::resume(open.clone());
+            if now <= open.start_by {
+                self.start(lease).await?;
+            } else if let Some(error) = self.refused.get(&open.run.id) {
+                self.ledger.keeper_refused(&lease, error).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the keeper, or remembers why that did not work; it is tried again until the deadline.
+    async fn start(&mut self, lease: RunLease) -> Result<(), StorageError> {
         let run = lease.run();
         match self.keepers.start(&lease).await {
             Ok(keeper) => {
@@ -392,16 +328,30 @@ impl Conductor {
                 self.ledger.keeper_started(&lease, &keeper, self.clock.now()).await
             }
             Err(error) => {
-                tracing::error!(run = %run.id, schedule = %run.slot.schedule, %error, "not started");
-                self.ledger.keeper_refused(&lease, &error.to_string()).await
+                let error = error.to_string();
+                // The same every second is worth one line.
+                if self.refused.get(&run.id) != Some(&error) {
+                    tracing::error!(run = %run.id, schedule = %run.slot.schedule, %error, "not started; trying again");
+                }
+                self.refused.insert(run.id.clone(), error);
+                Ok(())
             }
         }
     }
 
-    /// Asks a run to stop for the one after it, once.
-    async fn replace(&mut self, run: RunId) {
+    /// Asks a run to stop for the slot after it, once. The slot's deadline is moved first, so that
+    /// it is not lost together with the run.
+    async fn replace(
+        &mut self,
+        slot: &PlannedSlot,
+        run: RunId,
+        start_by: DateTime<Utc>,
+    ) -> Result<(), StorageError> {
         if self.replaced.contains(&run) {
-            return;
+            return Ok(());
+        }
+        if start_by > slot.start_by {
+            self.ledger.extend(&slot.slot, start_by).await?;
         }
         match self.keepers.stop(&run, StopHow::Ask).await {
             Ok(()) => {
@@ -409,54 +359,6 @@ impl Conductor {
             }
             Err(error) => tracing::warn!(%run, %error, "could not be asked to stop; trying again"),
         }
-    }
-
-    async fn answer_requests(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
-        for (id, request) in self.ledger.requests().await? {
-            let answer = match request {
-                Request::Run { schedule } => {
-                    match self.schedules.iter().find(|known| known.name == schedule) {
-                        Some(known) => {
-                            let slot = planning::asked(known, now);
-                            self.ledger.plan_asked(id, slot).await?;
-                            continue;
-                        }
-                        None => refused(format!("there is no schedule {schedule}")),
-                    }
-                }
-                Request::Stop { run } => self.stop_run(&run).await?,
-                Request::Pause { schedule, reason, until } => {
-                    let pause = Pause { schedule, reason, until, paused_at: now };
-                    self.ledger.pause(&pause).await?;
-                    Answer::Done
-                }
-                Request::Resume { schedule } => {
-                    if self.ledger.resume(&schedule).await? {
-                        Answer::Done
-                    } else {
-                        refused(format!("{schedule} is not paused"))
-                    }
-                }
-                // The watchdog's: incidents are not ours.
-                Request::Ack { .. } => continue,
-            };
-            self.ledger.answer(id, &answer).await?;
-        }
         Ok(())
     }
-
-    async fn stop_run(&self, run: &RunId) -> Result<Answer, StorageError> {
-        let is_open = self.ledger.open_runs().await?.iter().any(|open| open.run.id == *run);
-        if !is_open {
-            return Ok(refused(format!("{run} is not running")));
-        }
-        Ok(match self.keepers.stop(run, StopHow::Ask).await {
-            Ok(()) => Answer::Done,
-            Err(error) => refused(error.to_string()),
-        })
-    }
-}
-
-fn refused(reason: String) -> Answer {
-    Answer::Refused { reason }
 }

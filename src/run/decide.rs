@@ -14,9 +14,9 @@ use super::ledger::{Cause, OpenRun, Origin, Pause, PlannedSlot, RunProgress};
 use crate::schedule::slot::in_maintenance;
 use crate::schedule::{Overlap, Schedule};
 
-/// How long after its last possible end an open run's queue slot may still start: for the watchdog to
-/// see that it is over.
-const QUEUE_MARGIN: Duration = Duration::from_secs(60);
+/// How long after its last possible end an open run's queued or replacing slot may still start: for
+/// the keeper to notice that it is to stop, and for the watchdog to see that it is over.
+const END_MARGIN: Duration = Duration::from_secs(60);
 
 /// A decision about one slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,10 +33,12 @@ pub enum Decision {
         /// New deadline.
         start_by: DateTime<Utc>,
     },
-    /// Not yet; the run before it is to be stopped.
+    /// Not yet; the run before it is to be stopped, and it may wait for that until then.
     Replace {
         /// Which.
         run: RunId,
+        /// New deadline, if it is asked to stop now.
+        start_by: DateTime<Utc>,
     },
     /// It will not be run.
     Drop {
@@ -96,21 +98,32 @@ pub fn decide(situation: Situation<'_>) -> Decision {
     }
 }
 
-/// A reason not to start that has nothing to do with other runs. What somebody asks for is run in
-/// spite of a pause.
+/// A reason not to start that has nothing to do with other runs.
 fn held(situation: &Situation<'_>) -> Option<Decision> {
     let drop = |cause, reason: String| Some(Decision::Drop { cause, reason });
     let Some(schedule) = situation.configured else {
         return drop(Cause::Removed, "the schedule was removed or disabled".to_owned());
     };
-    if situation.slot.origin == Origin::Asked {
+    let (cause, reason) = held_back(situation.slot, schedule, situation.pause)?;
+    drop(cause, reason)
+}
+
+/// Why a slot is not to be run under this pause, if there is one, and this schedule's windows. What
+/// somebody asks for is run in spite of both.
+#[must_use]
+pub fn held_back(
+    slot: &PlannedSlot,
+    schedule: &Schedule,
+    pause: Option<&Pause>,
+) -> Option<(Cause, String)> {
+    if slot.origin == Origin::Asked {
         return None;
     }
-    if let Some(pause) = situation.pause {
-        return drop(Cause::Paused, format!("paused: {}", pause.reason));
+    if let Some(pause) = pause {
+        return Some((Cause::Paused, format!("paused: {}", pause.reason)));
     }
-    let reason = in_maintenance(schedule, situation.slot.slot.due_at)?;
-    drop(Cause::Maintenance, format!("maintenance: {reason}"))
+    let reason = in_maintenance(schedule, slot.slot.due_at)?;
+    Some((Cause::Maintenance, format!("maintenance: {reason}")))
 }
 
 fn overlapping(situation: &Situation<'_>, open: &OpenRun) -> Decision {
@@ -129,7 +142,7 @@ fn overlapping(situation: &Situation<'_>, open: &OpenRun) -> Decision {
         Overlap::Skip => skip(),
         Overlap::Queue if situation.n_waiting > 0 => skip(),
         Overlap::Queue => {
-            let start_by = queue_until(open).max(situation.slot.start_by);
+            let start_by = queue_until(open, situation.now).max(situation.slot.start_by);
             if start_by == situation.slot.start_by {
                 Decision::Wait
             } else {
@@ -137,17 +150,26 @@ fn overlapping(situation: &Situation<'_>, open: &OpenRun) -> Decision {
             }
         }
         Overlap::Replace if situation.n_waiting > 0 => skip(),
-        Overlap::Replace => Decision::Replace { run: open.run.id.clone() },
+        Overlap::Replace => {
+            let stops_within = delta(open.run.schedule.kill_grace + END_MARGIN);
+            let start_by = (situation.now + stops_within).max(situation.slot.start_by);
+            Decision::Replace { run: open.run.id.clone(), start_by }
+        }
     }
 }
 
-/// When the open run is over at the latest, by its own limits.
-fn queue_until(open: &OpenRun) -> DateTime<Utc> {
+/// When the open run is over at the latest, by its own limits. A claim from the future is of a clock
+/// that was ahead.
+fn queue_until(open: &OpenRun, now: DateTime<Utc>) -> DateTime<Utc> {
     let schedule = &open.run.schedule;
     let longest = schedule.start_grace
         + schedule.time_box
         + schedule.signal_grace
         + schedule.kill_grace
-        + QUEUE_MARGIN;
-    open.run.claimed_at + TimeDelta::from_std(longest).unwrap_or(TimeDelta::MAX)
+        + END_MARGIN;
+    open.run.claimed_at.min(now) + delta(longest)
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }

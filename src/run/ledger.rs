@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::absence::Why;
 use crate::keep::evidence::ProcessIdentity;
-use crate::run::{Run, RunId};
+use crate::run::{Extent, Run, RunId};
 use crate::schedule::{Schedule, ScheduleName, Slot};
 use crate::storage::StorageError;
 
@@ -137,7 +137,7 @@ pub struct Absence {
     pub n_caught_up: u32,
 }
 
-/// What becomes of the slots of an absence; written in one transaction.
+/// What becomes of the slots of an absence, or of some of them; written in one transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AbsenceAccount {
     /// Last sign of life before it.
@@ -146,6 +146,8 @@ pub struct AbsenceAccount {
     pub to: DateTime<Utc>,
     /// What it was.
     pub why: Why,
+    /// Whether these are the last of its slots; until then nobody is told.
+    pub extent: Extent,
     /// Slots that will not be run.
     pub unobserved: Vec<(Slot, String)>,
     /// Slots that are run late, with their new deadlines.
@@ -328,7 +330,8 @@ pub trait Ledger: Send + Sync + Debug {
     /// Moves the deadline of an unclaimed slot that waits for the run before it.
     async fn extend(&self, slot: &Slot, start_by: DateTime<Utc>) -> Result<(), StorageError>;
 
-    /// Records an absence and what becomes of its slots.
+    /// Records an absence and what becomes of its slots. Parts of it, up to and with the one that
+    /// makes it whole, are one absence; without any slot it is none.
     async fn record_absence(&self, account: AbsenceAccount) -> Result<(), StorageError>;
 
     /// Runs whose processes are not known to be gone, earliest first.
@@ -346,10 +349,14 @@ pub trait Ledger: Send + Sync + Debug {
     /// Absences that nobody was told of yet.
     async fn untold_absences(&self) -> Result<Vec<Absence>, StorageError>;
 
-    /// When the schedule's last run ended, for a continuous cadence.
-    async fn last_slot(&self, schedule: &ScheduleName) -> Result<Option<LastSlot>, StorageError>;
+    /// The schedule's newest slot that was due by `now`, for a continuous cadence.
+    async fn last_slot(
+        &self,
+        schedule: &ScheduleName,
+        now: DateTime<Utc>,
+    ) -> Result<Option<LastSlot>, StorageError>;
 
-    /// Pauses that hold at `now`.
+    /// Pauses that hold at `now` or later.
     async fn pauses(&self, now: DateTime<Utc>) -> Result<Vec<Pause>, StorageError>;
 
     /// Begins or changes a pause.

@@ -7,9 +7,11 @@
 pub mod absence;
 pub mod conductor;
 pub mod decide;
+pub mod forecast;
 pub mod keeper;
 pub mod kept;
 pub mod ledger;
+mod planner;
 pub mod planning;
 
 use std::fmt;
@@ -49,6 +51,28 @@ impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What a daemon sees to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything that is configured.
+    #[default]
+    Everything,
+    /// Runs that somebody asks for, and those that go on: `lookout run` without a daemon. What the
+    /// schedules owe meanwhile, and what fell into the time before, is left as it is for the daemon
+    /// that comes.
+    Asked,
+}
+
+/// How much of something was done: what takes long is done in parts, one a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// There is more to come.
+    Part,
+    /// All of it, or the last part.
+    #[default]
+    Whole,
 }
 
 /// One try at a slot's work.

@@ -4,13 +4,14 @@
 //! are exchanged.
 //! Invariant: between two instants that a schedule has been planned for, no slot is left out.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 
 use super::ledger::{Ledger, Origin, Plan, PlannedSlot};
 use crate::schedule::slot::{due_between, next_after, start_at};
-use crate::schedule::{Schedule, Slot};
+use crate::schedule::{Schedule, ScheduleName, Slot};
 use crate::storage::StorageError;
 
 /// Rows are there so long before they are due: the watchdog finds a slot missed by its row, also
@@ -23,20 +24,32 @@ const PLAN_EVERY: TimeDelta = TimeDelta::minutes(30);
 /// Rows ahead at most: a schedule of every second has them for three minutes.
 const MOST_AHEAD: usize = 200;
 
-/// Slots of an absence that get rows; a week of every minute, a year of every hour.
-const MOST_BEHIND: usize = 10_080;
+/// Slots of an absence that get their rows in one step, a week of every minute; a longer one takes
+/// more steps.
+pub(super) const MOST_BEHIND: usize = 10_080;
 
 /// Between the beginnings of two continuous boxes: with nothing to do, a box ends at once, and a job
 /// that fails at once must not be started without pause.
-const CONTINUOUS_GAP: TimeDelta = TimeDelta::seconds(60);
+pub(super) const CONTINUOUS_GAP: Duration = Duration::from_secs(60);
 
 /// What planning came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Planned {
+    /// Rows that were written, new or not.
+    pub n_rows: usize,
     /// Rows that are new.
     pub n_new: usize,
+    /// Slots up to here have rows. Earlier than now: an absence with more slots than one step takes.
+    pub until: DateTime<Utc>,
     /// When to plan again.
     pub again_at: DateTime<Utc>,
+}
+
+/// Whether a plan that was to be renewed at `again_at` is to be renewed now. One that is later than
+/// any is from a clock that was ahead.
+#[must_use]
+pub fn is_due(again_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    again_at <= now || again_at > now + PLAN_EVERY
 }
 
 /// A slot as a row.
@@ -81,7 +94,14 @@ pub async fn ahead(
     planned_until: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Result<Planned, StorageError> {
-    write(ledger, schedule, planned_until.unwrap_or(now), now, None).await
+    let from = planned_until.filter(|until| !is_of_another_time(schedule, *until, now));
+    write(ledger, schedule, from.unwrap_or(now), now, None).await
+}
+
+/// Whether a plan reaches further than any that is made now: it was made while the clock was ahead,
+/// and says nothing about the slots before its own beginning. Those that have rows keep them.
+fn is_of_another_time(schedule: &Schedule, until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    until > now + HORIZON && next_after(schedule, now).is_none_or(|next| until > next.due_at)
 }
 
 /// Plans a changed schedule: what is ahead is exchanged.
@@ -96,7 +116,8 @@ pub async fn replace(
     write(ledger, schedule, now, now, Some(now)).await
 }
 
-/// Writes down the slots of a plan up to now, under the configuration it was made with.
+/// Writes down the slots of a plan up to now, under the configuration it was made with; as many as one
+/// step takes.
 ///
 /// # Errors
 /// When it could not be written down.
@@ -104,13 +125,22 @@ pub async fn extend(
     ledger: &dyn Ledger,
     plan: &Plan,
     now: DateTime<Utc>,
-) -> Result<(), StorageError> {
+) -> Result<Planned, StorageError> {
     if plan.until >= now || plan.schedule.cadence == crate::schedule::Cadence::Continuous {
-        return Ok(());
+        return Ok(Planned { n_rows: 0, n_new: 0, until: now, again_at: now });
     }
-    let slots = rows(&plan.schedule, due_between(&plan.schedule, plan.until, now, MOST_BEHIND));
-    ledger.plan(Plan { schedule: plan.schedule.clone(), until: now }, slots, None).await?;
-    Ok(())
+    let slots = due_between(&plan.schedule, plan.until, now, MOST_BEHIND);
+    let until = cut_at(&slots).unwrap_or(now);
+    let schedule = plan.schedule.clone();
+    let n_rows = slots.len();
+    let rows = rows(&schedule, slots);
+    let n_new = ledger.plan(Plan { schedule, until }, rows, None).await?;
+    Ok(Planned { n_rows, n_new, until, again_at: now })
+}
+
+/// The last of these slots, if they are as many as one step takes: there may be more.
+fn cut_at(behind: &[Slot]) -> Option<DateTime<Utc>> {
+    behind.get(MOST_BEHIND - 1).map(|last| last.due_at)
 }
 
 async fn write(
@@ -121,11 +151,36 @@ async fn write(
     replace_after: Option<DateTime<Utc>>,
 ) -> Result<Planned, StorageError> {
     let mut slots = due_between(schedule, from, now, MOST_BEHIND);
-    let ahead_from = from.max(now);
-    let mut ahead = due_between(schedule, ahead_from, now + HORIZON, MOST_AHEAD);
-    if ahead.is_empty() && ahead_from <= now + HORIZON {
-        ahead.extend(next_after(schedule, ahead_from));
+    let (until, again_at) = match cut_at(&slots) {
+        Some(last) => (last, now),
+        None => {
+            let ahead = ahead_of(schedule, from.max(now), now);
+            let ends = ends_of(schedule, &ahead, from, now);
+            slots.extend(ahead);
+            ends
+        }
+    };
+    let plan = Plan { schedule: schedule.clone(), until };
+    let n_rows = slots.len();
+    let n_new = ledger.plan(plan, rows(schedule, slots), replace_after).await?;
+    Ok(Planned { n_rows, n_new, until, again_at })
+}
+
+fn ahead_of(schedule: &Schedule, from: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Slot> {
+    let mut ahead = due_between(schedule, from, now + HORIZON, MOST_AHEAD);
+    if ahead.is_empty() && from <= now + HORIZON {
+        ahead.extend(next_after(schedule, from));
     }
+    ahead
+}
+
+/// Up to where a plan with these slots ahead reaches, and when it is to be renewed.
+fn ends_of(
+    schedule: &Schedule,
+    ahead: &[Slot],
+    from: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> (DateTime<Utc>, DateTime<Utc>) {
     // Where the limit cut the list, the plan ends with its last slot.
     let until = match ahead.last() {
         Some(last) if ahead.len() == MOST_AHEAD => last.due_at,
@@ -133,36 +188,35 @@ async fn write(
         None => from.max(now),
     };
     // Half of what is ahead is still there when the next is written.
-    let middle = ahead.get(ahead.len() / 2).map_or(now + PLAN_EVERY, |slot| slot.due_at);
-    slots.extend(ahead);
-    let plan = Plan { schedule: schedule.clone(), until };
-    let n_new = ledger.plan(plan, rows(schedule, slots), replace_after).await?;
-    Ok(Planned { n_new, again_at: middle.clamp(now + TimeDelta::seconds(1), now + PLAN_EVERY) })
+    let latest = now + PLAN_EVERY - earlier(&schedule.name);
+    let middle = ahead.get(ahead.len() / 2).map_or(latest, |slot| slot.due_at);
+    (until, middle.clamp(now + TimeDelta::seconds(1), latest))
+}
+
+/// How much earlier than [`PLAN_EVERY`] this schedule is planned again: up to half of it, so that
+/// thousands that were planned together are not renewed together.
+fn earlier(name: &ScheduleName) -> TimeDelta {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    // The remainder fits: it is less than the half hour's milliseconds.
+    let drawn = hasher.finish() % PLAN_EVERY.num_milliseconds().unsigned_abs();
+    TimeDelta::milliseconds(drawn.cast_signed() / 2)
 }
 
 fn rows(schedule: &Schedule, slots: Vec<Slot>) -> Vec<PlannedSlot> {
     slots.into_iter().map(|slot| row(schedule, slot, Origin::Schedule)).collect()
 }
 
-/// Makes the next slot of a continuous schedule, if the one before it is over.
+/// Makes a slot of a continuous schedule now; how many rows are new.
 ///
 /// # Errors
-/// When it could not be read or written down.
+/// When it could not be written down.
 pub async fn continuous(
     ledger: &dyn Ledger,
     schedule: &Schedule,
     now: DateTime<Utc>,
-) -> Result<(), StorageError> {
-    let last = ledger.last_slot(&schedule.name).await?;
-    // The clock may have been set back: a last slot in the future holds up nothing for ever.
-    let is_too_early = last.as_ref().is_some_and(|last| {
-        last.is_open || (last.due_at <= now && now - last.due_at < CONTINUOUS_GAP)
-    });
-    if is_too_early {
-        return Ok(());
-    }
+) -> Result<usize, StorageError> {
     let slot = Slot { schedule: schedule.name.clone(), due_at: whole_second(now) };
     let plan = Plan { schedule: schedule.clone(), until: now };
-    ledger.plan(plan, vec![row(schedule, slot, Origin::Schedule)], None).await?;
-    Ok(())
+    ledger.plan(plan, vec![row(schedule, slot, Origin::Schedule)], None).await
 }

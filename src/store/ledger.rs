@@ -215,13 +215,17 @@ impl Ledger for GuardDb {
         .await
     }
 
-    async fn last_slot(&self, schedule: &ScheduleName) -> Result<Option<LastSlot>, StorageError> {
+    async fn last_slot(
+        &self,
+        schedule: &ScheduleName,
+        now: DateTime<Utc>,
+    ) -> Result<Option<LastSlot>, StorageError> {
         let name = schedule.as_str().to_owned();
         self.read(move |tx| {
             tx.query_row(
-                "SELECT due_at, state, run_open, ended_at FROM slots WHERE schedule = ?1
-                 ORDER BY due_at DESC LIMIT 1",
-                [&name],
+                "SELECT due_at, state, run_open, ended_at FROM slots
+                 WHERE schedule = ?1 AND due_at <= ?2 ORDER BY due_at DESC LIMIT 1",
+                params![&name, millis(now)],
                 |row| {
                     let state: String = row.get(1)?;
                     Ok(LastSlot {
@@ -256,8 +260,10 @@ impl Ledger for GuardDb {
         let pause = pause.clone();
         self.transact(move |tx| {
             tx.execute(
+                // One that has ended is not the same pause: what was due in between was not paused.
                 "INSERT INTO pauses (schedule, reason, until, paused_at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (schedule) DO UPDATE SET reason = ?2, until = ?3",
+                 ON CONFLICT (schedule) DO UPDATE SET reason = ?2, until = ?3,
+                     paused_at = CASE WHEN pauses.until <= ?4 THEN ?4 ELSE paused_at END",
                 params![
                     pause.schedule.as_str(),
                     pause.reason,

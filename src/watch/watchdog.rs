@@ -28,10 +28,10 @@ use super::observed::Observed;
 use super::{Facts, News, Verdict, facts, unrecorded};
 use crate::clock::Clock;
 use crate::pulse::{Beat, Pulse};
-use crate::run::RunId;
 use crate::run::absence::{Gap, Reading};
 use crate::run::keeper::Keepers;
 use crate::run::ledger::{Answer, Ledger, Loop, OpenRun, Request};
+use crate::run::{RunId, Scope};
 use crate::storage::StorageError;
 
 /// Lines of output in a message.
@@ -81,6 +81,7 @@ pub struct Watchdog {
     /// What was, to compare a run with.
     history: Option<Arc<dyn History>>,
     loops: Loops,
+    scope: Scope,
     last_written: Option<DateTime<Utc>>,
     /// Boot time of the last look for incidents of schedules that are gone.
     looked_for_withdrawn: Option<Duration>,
@@ -122,6 +123,7 @@ impl Watchdog {
             last: None,
             history: None,
             loops: Loops::default(),
+            scope: Scope::default(),
             last_written: None,
             looked_for_withdrawn: None,
             storage: unrecorded::Trouble::default(),
@@ -137,6 +139,13 @@ impl Watchdog {
     #[must_use]
     pub fn telling_from_memory(mut self, news: mpsc::UnboundedSender<News>) -> Self {
         self.from_memory = Some(news);
+        self
+    }
+
+    /// Sees to this much.
+    #[must_use]
+    pub fn within(mut self, scope: Scope) -> Self {
+        self.scope = scope;
         self
     }
 
@@ -236,7 +245,13 @@ impl Watchdog {
                 }
                 Gap::between(last, &reading)
             }
-            None => Gap::since_sign(self.ledger.last_seen(Loop::Watchdog).await?, now),
+            None => {
+                // Slots that the conductor has not accounted for are of its absence, which may have
+                // begun before ours.
+                let ours = self.ledger.last_seen(Loop::Watchdog).await?;
+                let conductors = self.ledger.last_seen(Loop::Conductor).await?;
+                Gap::since_sign(ours.into_iter().chain(conductors).min(), now)
+            }
         };
         if let Some(gap) = gap {
             self.gap = Some((gap, now + SETTLE));
@@ -246,6 +261,10 @@ impl Watchdog {
     }
 
     async fn sign_of_life(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
+        // What the schedules owe is nobody's until a daemon comes that sees to everything.
+        if self.scope == Scope::Asked {
+            return Ok(());
+        }
         let is_fresh =
             self.last_written.is_some_and(|last| last <= now && now - last < SIGN_OF_LIFE_EVERY);
         if !is_fresh {

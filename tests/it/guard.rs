@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lookout::clock::{Clock, SimClock};
+use lookout::run::Scope;
 use lookout::run::conductor::Conductor;
 use lookout::run::ledger::{Answer, Ledger, Request};
 use lookout::schedule::{
@@ -89,6 +90,7 @@ pub(crate) struct World {
     max_running: u32,
     longest_step: Duration,
     loops: Vec<WatchedLoop>,
+    scope: Scope,
 }
 
 impl World {
@@ -124,7 +126,18 @@ impl World {
             max_running,
             longest_step: Duration::from_secs(30),
             loops: Vec::new(),
+            scope: Scope::Everything,
         }
+    }
+
+    /// Another daemon on the same state, which sees to this much.
+    pub(crate) fn restart_within(&mut self, scope: Scope) {
+        self.scope = scope;
+        self.restart();
+    }
+
+    pub(crate) fn conductor(&mut self) -> &mut Conductor {
+        &mut self.conductor
     }
 
     /// Time goes in steps of at most this while nothing happens.
@@ -142,9 +155,15 @@ impl World {
     /// Another daemon on the same state: nothing in memory is left.
     pub(crate) fn restart(&mut self) {
         self.store.set(fused::Fuse::None);
-        (self.conductor, self.watchdog) =
-            loops(&self.clock, &self.store, &self.keepers, &self.schedules, self.max_running);
         self.watch_loops(self.loops.clone());
+        let conductor = Conductor::new(
+            self.store.clone(),
+            self.keepers.clone(),
+            self.clock.clone(),
+            self.schedules.clone(),
+            self.max_running,
+        );
+        self.conductor = conductor.within(self.scope);
     }
 
     /// The watchdog also looks at these loops.
@@ -152,7 +171,7 @@ impl World {
         self.loops.clone_from(&loops);
         let (_, watchdog) =
             self::loops(&self.clock, &self.store, &self.keepers, &[], self.max_running);
-        self.watchdog = watchdog.watching(loops);
+        self.watchdog = watchdog.watching(loops).within(self.scope);
     }
 
     pub(crate) fn configure(&mut self, schedules: Vec<Schedule>) {
@@ -195,7 +214,9 @@ impl World {
         let while_waiting = (self.longest_step / 30).clamp(second, Duration::from_secs(10));
         let is_waiting = !self.db.due(now).await.unwrap().is_empty();
         let runs = self.db.open_runs().await.unwrap();
-        let mut wait = if is_waiting || self.alive == Alive::Nobody {
+        // Its keeper could not be started yet.
+        let is_retried = runs.iter().any(|open| open.run.keeper.is_none());
+        let mut wait = if is_waiting || is_retried || self.alive == Alive::Nobody {
             while_waiting
         } else {
             self.longest_step

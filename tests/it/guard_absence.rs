@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use lookout::schedule::{CatchUp, Schedule};
+use lookout::run::Scope;
+use lookout::run::ledger::{Answer, Request};
+use lookout::schedule::{CatchUp, Maintenance, Schedule, ScheduleName};
 use lookout::watch::{Change, IncidentKind, Verdict};
 
 use crate::guard::fused::Fuse;
 use crate::guard::scripts::{good, secs};
-use crate::guard::{Alive, World, hourly};
+use crate::guard::{Alive, World, epoch, hourly};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -58,6 +60,103 @@ async fn without_catching_up_all_are_unobserved() {
     world.run_for(HOUR).await;
     assert_eq!(world.told(), vec![(IncidentKind::WasBlind, Change::Opened)]);
     assert_eq!(count(&world, Verdict::Unobserved).await, 5);
+}
+
+fn paused_until(until: Option<TimeDelta>) -> Request {
+    Request::Pause {
+        schedule: ScheduleName::new("review"),
+        reason: "moving the table".into(),
+        until: until.map(|after| epoch() + after),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_of_a_pause_are_skipped_as_such_also_while_lookout_is_away() {
+    let mut world = all_good();
+    world.run_for(secs(60)).await;
+    world.ask(paused_until(None)).await;
+    world.run_for(HOUR).await;
+    world.down_for(HOUR * 5).await;
+    world.run_for(secs(60)).await;
+    assert_eq!(world.told(), vec![]);
+    assert_eq!(world.verdicts().await, vec![Verdict::Skipped; 6]);
+    let slots = world.slots().await;
+    assert!(slots.iter().all(|slot| slot.reason.as_deref() == Some("paused: moving the table")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_that_ends_while_lookout_is_away_excuses_its_own_slots_only() {
+    let mut world = all_good();
+    world.run_for(secs(60)).await;
+    // Until 03:30.
+    world.ask(paused_until(Some(TimeDelta::hours(3)))).await;
+    world.run_for(HOUR).await;
+    world.down_for(HOUR * 5).await;
+    world.run_for(HOUR / 4).await;
+    // 01:00 to 03:00 paused, 04:00 and 05:00 unseen, 06:00 late.
+    assert_eq!(count(&world, Verdict::Skipped).await, 3);
+    assert_eq!(count(&world, Verdict::Unobserved).await, 2);
+    assert_eq!(world.told(), vec![(IncidentKind::WasBlind, Change::Opened)]);
+    assert_eq!(world.news[0].facts.n_slots, Some(3));
+}
+
+/// A window from 01:45 to 06:45.
+fn with_a_window() -> Schedule {
+    let window =
+        Maintenance { from: "45 1 * * *".into(), lasts: HOUR * 5, reason: "upgrade".into() };
+    Schedule { maintenance: vec![window], ..hourly("review") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upgrade_within_a_maintenance_window_is_no_news() {
+    let mut world = World::new(vec![with_a_window()], |_| good(600));
+    world.run_for(HOUR + HOUR / 2).await;
+    // From 02:00 to 06:40.
+    world.down_for(HOUR * 4 + secs(2400)).await;
+    world.run_for(HOUR / 2).await;
+    assert_eq!(world.told(), vec![]);
+    // 01:00 and 07:00.
+    assert_eq!(count(&world, Verdict::Completed).await, 2);
+    assert_eq!(count(&world, Verdict::Skipped).await, 5);
+    assert_eq!(world.slots().await[2].reason.as_deref(), Some("maintenance: upgrade"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conductor_that_does_not_come_back_makes_no_news_of_a_window_either() {
+    let mut world = World::new(vec![with_a_window()], |_| good(600));
+    world.run_for(HOUR + HOUR / 2).await;
+    // Rows are there for two hours.
+    world.alive = Alive::WatchdogOnly;
+    world.down_for(HOUR + HOUR / 2).await;
+    world.run_for(secs(300)).await;
+    assert_eq!(count(&world, Verdict::Skipped).await, 2);
+    assert_eq!(world.told(), vec![]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_asked_for_without_a_daemon_leaves_the_absence_to_the_daemon_that_comes() {
+    let mut world = all_good();
+    world.run_for(HOUR).await;
+    // From 01:30 to 04:35 nobody is there; then one run by hand, until 05:05.
+    world.down_for(HOUR * 3 + secs(300)).await;
+    for _ in 0..2 {
+        world.restart_within(Scope::Asked);
+        let asked = world.ask(Request::Run { schedule: ScheduleName::new("review") }).await;
+        assert!(matches!(asked, Answer::Planned { .. }), "{asked:?}");
+        world.run_for(HOUR / 4 + secs(300)).await;
+    }
+    // 01:00, and the two runs by hand of 20 minutes each.
+    assert_eq!(world.verdicts().await, vec![Verdict::Completed; 3]);
+    assert_eq!(world.told(), vec![]);
+    // 05:15.
+    world.restart_within(Scope::Everything);
+    world.run_for(HOUR).await;
+    assert_eq!(world.told(), vec![(IncidentKind::WasBlind, Change::Opened)]);
+    // 02:00 to 05:00, the last of them late; 06:00 in time.
+    assert_eq!(world.news[0].facts.n_slots, Some(4));
+    assert_eq!(count(&world, Verdict::Unobserved).await, 3);
+    assert_eq!(count(&world, Verdict::Completed).await, 4);
+    assert_all_judged_once(&world).await;
 }
 
 #[tokio::test(start_paused = true)]

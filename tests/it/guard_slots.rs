@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use lookout::clock::Clock;
 use lookout::run::ledger::{Answer, Request};
 use lookout::schedule::{Cadence, Maintenance, Overlap, Schedule, ScheduleName};
 use lookout::watch::{Change, IncidentKind, Verdict};
 
-use crate::guard::scripts::{failing, good, hanging, secs};
+use crate::guard::scripts::{Script, failing, good, hanging, refused, secs};
 use crate::guard::{World, epoch, hourly};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -57,6 +58,55 @@ async fn a_replaced_run_is_stopped_before_the_next_begins() {
     );
     assert!(slots[0].findings.contains(&"stopped on request".to_owned()));
     assert!(world.keepers.overlaps().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_takes_longer_to_stop_than_the_start_grace_is_replaced_all_the_same() {
+    let schedule = Schedule {
+        overlap: Overlap::Replace,
+        time_box: secs(70 * 60),
+        start_grace: secs(5),
+        kill_grace: secs(30),
+        ..hourly("review")
+    };
+    let mut world = World::new(vec![schedule], move |_| Script {
+        stops_after: Some(secs(30)),
+        ..good(65 * 60)
+    })
+    .with_longest_step(secs(1));
+    world.run_for(HOUR + HOUR / 2 + secs(60)).await;
+    let slots = world.slots().await;
+    assert_eq!(slots[0].verdict, Some(Verdict::Failed));
+    let waited = slots[1].started_at.expect("the later run begins") - slots[1].due_at;
+    assert!(waited >= TimeDelta::seconds(30) && waited < TimeDelta::seconds(35), "{waited}");
+    assert!(world.keepers.overlaps().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_cannot_be_started_at_first_is_tried_again_within_the_grace() {
+    let mut n_tries = 0;
+    let mut world = World::new(vec![hourly("review")], move |_| {
+        n_tries += 1;
+        if n_tries < 4 { refused() } else { good(600) }
+    });
+    world.run_for(HOUR).await;
+    assert_eq!(world.verdicts().await, vec![Verdict::Completed]);
+    assert_eq!(world.told(), vec![]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_can_never_be_started_is_missed_at_its_deadline_with_the_reason() {
+    let mut world = World::new(vec![hourly("review")], |_| refused());
+    world.run_for(HOUR / 2 + secs(110)).await;
+    assert_eq!(world.verdicts().await, vec![]);
+    world.run_for(secs(30)).await;
+    let slot = &world.slots().await[0];
+    assert_eq!(slot.verdict, Some(Verdict::Missed));
+    let reason = slot.reason.as_deref().unwrap();
+    assert!(
+        reason.starts_with("could not start") && reason.contains("no more processes"),
+        "{reason}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,4 +240,16 @@ async fn more_schedules_than_places_wait_within_their_grace() {
     world.run_for(HOUR).await;
     assert_eq!(world.verdicts().await, vec![Verdict::Completed; 20]);
     assert_eq!(world.told(), vec![]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_comes_while_a_step_goes_on_starts_right_after_it() {
+    let mut world = World::new(vec![hourly("review")], |_| good(600));
+    world.run_for(HOUR / 2 - secs(1)).await;
+    let stepped_at = world.clock.now();
+    world.step().await;
+    // The step has taken two seconds, and 01:00:00 was one of them.
+    tokio::time::advance(secs(2)).await;
+    let next = world.conductor().next_start(stepped_at).await;
+    assert_eq!(next, Some(tokio::time::Instant::now()));
 }

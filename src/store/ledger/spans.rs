@@ -50,10 +50,14 @@ pub(super) fn extend(
         let first = slots.first().map_or(plan.until, |slot| slot.slot.due_at);
         return begin(connection, plan, first - TimeDelta::seconds(1));
     }
+    // Both ends go back with a clock that is set back, as far as no other span proves the time.
+    let first = slots.first().map(|slot| millis(slot.slot.due_at - TimeDelta::seconds(1)));
     connection.execute(
-        "UPDATE spans SET until = ?2 WHERE id =
-             (SELECT id FROM spans WHERE schedule = ?1 ORDER BY id DESC LIMIT 1)",
-        params![name, millis(plan.until)],
+        "UPDATE spans SET until = ?2, since = MIN(since, COALESCE(
+             MAX(?3, COALESCE((SELECT MAX(o.until) FROM spans AS o
+                               WHERE o.schedule = ?1 AND o.id <> spans.id), ?3)), since))
+         WHERE id = (SELECT id FROM spans WHERE schedule = ?1 ORDER BY id DESC LIMIT 1)",
+        params![name, millis(plan.until), first],
     )?;
     Ok(())
 }

@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 
 use super::{Stepped, Watchdog};
-use crate::run::ledger::{Absence, Cause, DroppedSlot, PlannedSlot};
+use crate::run::Scope;
+use crate::run::absence::excuse;
+use crate::run::ledger::{Absence, Cause, DroppedSlot, Origin, PlannedSlot};
 use crate::storage::StorageError;
 use crate::watch::diagnose::{Patient, at_the_end};
 use crate::watch::history::Summary;
@@ -114,9 +116,11 @@ impl Watchdog {
             match self.gap {
                 Some((gap, until)) if gap.holds(slot.start_by) => {
                     // The conductor says what becomes of it; if it does not, we do.
-                    if now >= until {
+                    if now >= until && self.scope == Scope::Everything {
                         fallen.push(slot);
                     }
+                }
+                Some(_) | None if self.scope == Scope::Asked && slot.origin == Origin::Schedule => {
                 }
                 Some(_) | None => self.judge_missed(slot, now, stepped).await?,
             }
@@ -183,6 +187,12 @@ impl Watchdog {
         stepped: &mut Stepped,
     ) -> Result<(), StorageError> {
         let Some((gap, _)) = self.gap else { return Ok(()) };
+        let pauses = self.ledger.pauses(gap.from).await?;
+        let excuse = |slot: &PlannedSlot| excuse(slot, &slot.schedule, &pauses);
+        let (excused, fallen): (Vec<PlannedSlot>, Vec<PlannedSlot>) =
+            fallen.into_iter().partition(|slot| excuse(slot).is_some());
+        let mut judgements: Vec<Judgement> =
+            excused.iter().filter_map(excuse).map(|dropped| without_run(dropped, now)).collect();
         let n_unobserved = u32::try_from(fallen.len()).unwrap_or(u32::MAX);
         let absence = Absence {
             id: 0,
@@ -192,15 +202,12 @@ impl Watchdog {
             n_unobserved,
             n_caught_up: 0,
         };
-        let judgements = fallen
-            .into_iter()
-            .map(|slot| {
-                let reason = "Lookout was not there, and nobody took it up later".to_owned();
-                let cause = Cause::Absent;
-                without_run(DroppedSlot { slot: slot.slot, cause, reason, absence: None }, now)
-            })
-            .collect();
-        let incidents = vec![self.notice(&absence)];
+        judgements.extend(fallen.into_iter().map(|slot| {
+            let reason = "Lookout was not there, and nobody took it up later".to_owned();
+            let cause = Cause::Absent;
+            without_run(DroppedSlot { slot: slot.slot, cause, reason, absence: None }, now)
+        }));
+        let incidents = if n_unobserved > 0 { vec![self.notice(&absence)] } else { Vec::new() };
         self.record(Outcome { judgements, incidents, ..Outcome::default() }, now, stepped).await
     }
 }

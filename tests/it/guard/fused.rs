@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -41,6 +42,8 @@ pub(crate) struct Fused {
     fuse: Mutex<Fuse>,
     /// Verdicts written, by slot.
     verdicts: Mutex<HashMap<Slot, u32>>,
+    /// Plans written.
+    n_plans: AtomicUsize,
 }
 
 /// What a write meets.
@@ -56,7 +59,12 @@ fn crash() -> StorageError {
 
 impl Fused {
     pub(crate) fn new(db: GuardDb) -> Self {
-        Self { db, fuse: Mutex::new(Fuse::None), verdicts: Mutex::default() }
+        Self {
+            db,
+            fuse: Mutex::new(Fuse::None),
+            verdicts: Mutex::default(),
+            n_plans: AtomicUsize::new(0),
+        }
     }
 
     /// For reading what was.
@@ -74,6 +82,11 @@ impl Fused {
 
     pub(crate) fn verdicts(&self) -> HashMap<Slot, u32> {
         self.verdicts.lock().unwrap().clone()
+    }
+
+    /// How many plans were written so far.
+    pub(crate) fn n_plans(&self) -> usize {
+        self.n_plans.load(Ordering::Relaxed)
     }
 
     fn readable(&self) -> Result<&GuardDb, StorageError> {
@@ -124,6 +137,7 @@ impl Ledger for Fused {
         slots: Vec<PlannedSlot>,
         replace_after: Option<DateTime<Utc>>,
     ) -> Result<usize, StorageError> {
+        self.n_plans.fetch_add(1, Ordering::Relaxed);
         self.write(self.db.plan(plan, slots, replace_after)).await
     }
     async fn forget(&self, name: &ScheduleName, after: DateTime<Utc>) -> Result<(), StorageError> {
@@ -173,8 +187,12 @@ impl Ledger for Fused {
     async fn untold_absences(&self) -> Result<Vec<Absence>, StorageError> {
         self.readable()?.untold_absences().await
     }
-    async fn last_slot(&self, schedule: &ScheduleName) -> Result<Option<LastSlot>, StorageError> {
-        self.readable()?.last_slot(schedule).await
+    async fn last_slot(
+        &self,
+        schedule: &ScheduleName,
+        now: DateTime<Utc>,
+    ) -> Result<Option<LastSlot>, StorageError> {
+        self.readable()?.last_slot(schedule, now).await
     }
     async fn pauses(&self, now: DateTime<Utc>) -> Result<Vec<Pause>, StorageError> {
         self.readable()?.pauses(now).await

@@ -32,6 +32,8 @@ struct Play {
     gone_after: Duration,
     /// Its evidence can't be read.
     is_unreadable: bool,
+    /// From being asked to stop to the end.
+    stops_after: Duration,
 }
 
 type Casting = Box<dyn FnMut(&Slot) -> Script + Send>;
@@ -148,6 +150,7 @@ impl Keepers for ScriptedKeepers {
             entries,
             gone_after,
             is_unreadable: script.is_unreadable,
+            stops_after: script.stops_after.unwrap_or(Duration::from_secs(1)),
         };
         plays.insert(run.id.clone(), play);
         Ok(identity)
@@ -200,13 +203,13 @@ impl Keepers for ScriptedKeepers {
             StopHow::Kill => play.gone_after = elapsed,
             StopHow::Ask => {
                 play.entries.retain(|(at, _)| *at <= elapsed);
-                let second = Duration::from_secs(1);
+                let end = elapsed + play.stops_after;
                 play.entries.extend([
                     (elapsed, Event::Stopping { reason: StopReason::Asked }),
-                    (elapsed + second, Event::Exited { code: None, signal: Some(15) }),
-                    (elapsed + second, Event::Ended { bytes: 0, log_dropped_bytes: 0 }),
+                    (end, Event::Exited { code: None, signal: Some(15) }),
+                    (end, Event::Ended { bytes: 0, log_dropped_bytes: 0 }),
                 ]);
-                play.gone_after = elapsed + second;
+                play.gone_after = end;
             }
         }
         Ok(())

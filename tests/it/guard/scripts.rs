@@ -17,6 +17,8 @@ pub(crate) struct Script {
     pub(crate) events: Vec<(Duration, Event)>,
     /// The keeper dies without a word.
     pub(crate) dies_after: Option<Duration>,
+    /// From being asked to stop to the end; a second, where it is not said.
+    pub(crate) stops_after: Option<Duration>,
     /// What the keeper does when the box, the grace and the kill grace are over.
     pub(crate) job: JobKind,
     /// Its evidence is there and can't be read.
