@@ -267,6 +267,13 @@ fn unavailable(view: &View<'_>, default: &str) -> Told {
             lead.push("It is there but does not let us in: look at its access rules.".to_owned());
             format!("{who} refuses us ({status})")
         }
+        Some(200) => {
+            lead.push(
+                "A proxy's login or a maintenance page stands in the way, or the address is wrong."
+                    .to_owned(),
+            );
+            format!("what answers in place of {who} is something else")
+        }
         Some(status @ 500..) => {
             lead.push("The fault is on its side, not with your key or your images.".to_owned());
             format!("{who} answers {status} again and again")

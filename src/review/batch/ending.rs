@@ -214,9 +214,10 @@ impl Batch {
         if meanwhile.answered > meanwhile.faults {
             return Others::Answered;
         }
-        // 500 and 504 are what a picture that the service stumbles over draws; 429, 503 and silence
-        // are what an outage looks like. Only with the former may it be its own alone in hand.
-        if !matches!(status, Some(500 | 504)) || meanwhile.faults > 0 {
+        // 500 and 504 are what a picture that the service stumbles over draws, a page with 200 what a
+        // filter in between makes of one; 429, 503 and silence are what an outage looks like. Only
+        // with the former may it be its own alone in hand.
+        if !matches!(status, Some(200 | 500 | 504)) || meanwhile.faults > 0 {
             return Others::Unknown;
         }
         match self.last_words.iter().rev().find(|(other, _)| other != id) {
