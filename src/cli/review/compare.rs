@@ -186,8 +186,12 @@ fn text(looked: &Looked, n_unreadable: u64, style: Style, out: &mut impl Write) 
              lookout rerun --unreadable"
         )?;
     }
-    let cost =
-        looked.spent.usd.map_or("an unknown price".to_owned(), |usd| format!("{usd:.4} USD"));
+    let cost = match (looked.spent.usd, looked.spent.possibly_billed) {
+        (Some(usd), 0) => format!("{usd:.4} USD"),
+        // Calls without an answer may have been billed all the same.
+        (Some(usd), _) => format!("at least {usd:.4} USD"),
+        (None, _) => "an unknown price".to_owned(),
+    };
     writeln!(out, "Nothing was written. This cost {cost} for {} pictures.", looked.spent.tries)
 }
 

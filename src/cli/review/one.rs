@@ -169,8 +169,8 @@ fn end_of_try(
     reserve: Option<f64>,
     at: DateTime<Utc>,
 ) -> TryEnd {
-    let per_try = reserve.unwrap_or(0.0);
-    let known = evidence.usd.unwrap_or(per_try * f64::from(evidence.attempts));
+    // Never more than was set aside.
+    let cost = evidence.usd_at_most.or(evidence.usd).or(reserve).unwrap_or(0.0);
     let (outcome, reason) = match result {
         Ok(_) => (TryOutcome::Answered, None),
         Err(Fault::Blocked { reason, .. }) => (TryOutcome::Blocked, Some(reason.clone())),
@@ -185,7 +185,7 @@ fn end_of_try(
         reason,
         sha256: None,
         result: result.as_ref().ok().map(|answer| (category(answer), answer.details.clone())),
-        cost: known + per_try * f64::from(evidence.possibly_billed),
+        cost,
         evidence: Some(evidence),
         took: Duration::ZERO,
     }

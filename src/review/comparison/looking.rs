@@ -82,10 +82,12 @@ pub async fn look_again(
     let mut waiting = rows.into_iter();
     let mut tasks: JoinSet<Seen> = JoinSet::new();
     let mut n_away = 0;
+    // Calls without an answer may have been billed: to the cap they count as if they had.
+    let mut booked = 0.0;
     loop {
         let capacity = lookers.reviewer.capacity().max(1) as usize;
         while looked.stopped.is_none() && tasks.len() < capacity {
-            if !is_affordable(&looked.spent, tasks.len(), bounds.usd, lookers) {
+            if !is_affordable(booked, tasks.len(), bounds.usd, lookers) {
                 break;
             }
             let Some(row) = waiting.next() else { break };
@@ -94,6 +96,10 @@ pub async fn look_again(
         let Some(ended) = tasks.join_next().await else { break };
         // A panic has been printed already; the row is not compared.
         let Ok(seen) = ended else { continue };
+        if let Some(evidence) = &seen.evidence {
+            let per_try = lookers.reviewer.usd_per_try();
+            booked += evidence.usd_at_most.or(evidence.usd).or(per_try).unwrap_or(0.0);
+        }
         take(&mut looked, seen, &mut n_away);
         progress(looked.comparison.rows.len() as u64);
     }
@@ -105,12 +111,12 @@ pub async fn look_again(
 }
 
 /// What is in hand may cost its most, and so may the next.
-fn is_affordable(spent: &Spent, in_hand: usize, cap: Option<f64>, lookers: &Lookers) -> bool {
-    match (cap, spent.usd, lookers.reviewer.usd_per_try()) {
-        (Some(cap), Some(usd), Some(most)) => usd + most * (in_hand + 1) as f64 <= cap,
+fn is_affordable(booked: f64, in_hand: usize, cap: Option<f64>, lookers: &Lookers) -> bool {
+    match (cap, lookers.reviewer.usd_per_try()) {
+        (Some(cap), Some(most)) => booked + most * (in_hand + 1) as f64 <= cap,
         // With a cap, a price is known; `app` refuses a budget without one.
-        (Some(_), _, _) => false,
-        (None, _, _) => true,
+        (Some(_), None) => false,
+        (None, _) => true,
     }
 }
 
@@ -121,6 +127,7 @@ fn take(looked: &mut Looked, seen: Seen, n_away: &mut u32) {
         spent.tries += 1;
         spent.tokens_in += evidence.tokens_in;
         spent.tokens_out += evidence.tokens_out;
+        spent.possibly_billed += u64::from(evidence.possibly_billed);
         spent.usd = spent.usd.zip(evidence.usd).map(|(so_far, more)| so_far + more);
     }
     let new = match result {
