@@ -11,7 +11,8 @@ use crate::config::Environment;
 
 /// Starts it for a daemon; a second call does nothing.
 pub(super) fn start(environment: &Environment) {
-    begin(environment, "info");
+    // What the bell's crate says of its own insides means nothing to whoever reads the journal.
+    begin(environment, "info,tokio_cron_scheduler=warn");
 }
 
 /// Starts it for a command that speaks for itself: warnings and errors only.
