@@ -24,7 +24,8 @@ impl Batch {
         now: Instant,
     ) {
         let Some(history) = self.items.get(id).map(|item| item.history.clone()) else { return };
-        let blocked = matches!(ended, Ended::Reviewed(Err(Fault::Blocked { .. })));
+        let proposal = proposal_for(&ended);
+        let blocked = proposal.is_some();
         match next(&self.plan.policy, &history, ended, others) {
             Next::Settle { settlement, ending } => {
                 let outcome = match ending {
@@ -32,8 +33,9 @@ impl Batch {
                     Ending::Succeeded | Ending::Blocked => TryOutcome::Blocked,
                     Ending::Errored => TryOutcome::Failed,
                 };
-                let reason =
-                    (ending != Ending::Succeeded).then(|| settlement.auto_review_details.clone());
+                let reason = (ending != Ending::Succeeded).then(|| {
+                    format!("{}{}", settlement.auto_review_details, proposal.unwrap_or_default())
+                });
                 let mut end = self.end_of_try(id, outcome, reason, evidence);
                 let details = settlement.auto_review_details.clone();
                 end.result = Some((settlement.auto_review_status.clone(), details));
@@ -127,4 +129,13 @@ impl Batch {
             cost,
         }
     }
+}
+
+/// What our own notes propose for a blocked picture; the row gets no code that nobody has seen.
+fn proposal_for(ended: &Ended) -> Option<&'static str> {
+    let Ended::Reviewed(Err(Fault::Blocked { reason, sexually_explicit })) = ended else {
+        return None;
+    };
+    let is_sexual = *sexually_explicit && reason.starts_with("SAFETY");
+    Some(if is_sexual { "; N1 is proposed" } else { "; a person should look at it" })
 }

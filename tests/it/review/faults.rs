@@ -141,7 +141,12 @@ async fn a_blocked_picture_is_final_after_one_call() {
         "blocked by Gemini: SAFETY".into(),
     );
     assert_eq!(world.row("p0001"), row);
-    assert_eq!(world.noted("SELECT count(*) FROM tries WHERE outcome = 'blocked'"), 1);
+    assert_eq!(
+        world.noted(
+            "SELECT count(*) FROM tries WHERE outcome = 'blocked' AND reason LIKE '%; N1 is proposed'"
+        ),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]
