@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::review::NoReview;
+use super::review::SetupError;
 use crate::clock::Clock;
 use crate::review::prompt::Prompt;
 use crate::review::reviewer::gemini::client::Gemini;
@@ -39,7 +39,7 @@ impl Expected {
     ///
     /// # Errors
     /// When the prompt can't be read or TLS can't be used.
-    pub fn of(settings: &ReviewSettings, clock: &Arc<dyn Clock>) -> Result<Self, NoReview> {
+    pub fn of(settings: &ReviewSettings, clock: &Arc<dyn Clock>) -> Result<Self, SetupError> {
         let reviewer = &settings.reviewer;
         let model = reviewer.model.clone();
         let price = reviewer.prices.get(&model).copied();
@@ -56,9 +56,9 @@ impl Expected {
             Some(file) => Prompt::read(file),
             None => Ok(Prompt::built_in()),
         };
-        let prompt = prompt.map_err(|error| NoReview::Configuration(format!("{error:#}")))?;
+        let prompt = prompt.map_err(|error| SetupError::Configuration(format!("{error:#}")))?;
         let gemini = Gemini::new(reviewer, prompt, Arc::clone(clock)).map_err(|error| {
-            NoReview::State(anyhow::Error::new(error).context("TLS can't be used"))
+            SetupError::State(anyhow::Error::new(error).context("TLS can't be used"))
         })?;
         let usd_per_picture = gemini.estimate().usual;
         Ok(Self { model, usd_per_picture, basis: Basis::Estimate })

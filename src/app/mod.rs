@@ -8,9 +8,9 @@
 mod daemon;
 pub mod expected;
 mod guard;
+mod legacy_api;
 pub mod lock;
-mod old_interface;
-pub mod reading;
+pub mod open_state;
 pub mod reload;
 pub mod review;
 
@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use self::daemon::{OneLoop, Running, loops};
 use self::guard::Messengers;
+use self::legacy_api::{BatchIncidents, ReviewProcesses};
 use self::lock::StateLock;
-use self::old_interface::{ReviewProcesses, Teller};
-use self::reading::Reading;
+use self::open_state::OpenState;
 use self::reload::{Alerting, Files, Reloader};
 use crate::alert::dispatcher::Dispatcher;
 use crate::clock::{Clock, SystemClock};
@@ -43,7 +43,7 @@ use crate::schedule::ticker::Bell;
 use crate::store::GuardDb;
 use crate::watch::watchdog::Watchdog;
 use crate::web::access::Gate;
-use crate::web::old_interface::OldInterface;
+use crate::web::legacy_api::LegacyApi;
 use crate::web::status::Sources;
 use crate::web::{self, Site};
 
@@ -137,10 +137,10 @@ impl App {
         Arc::clone(&self.read_again)
     }
 
-    /// The ports for reading what it does.
+    /// The ports that show what it does.
     #[must_use]
-    pub fn reading(&self) -> Reading {
-        Reading::of(&self.db, self.config.service.state_dir.clone())
+    pub fn open_state(&self) -> OpenState {
+        OpenState::of(&self.db, self.config.service.state_dir.clone())
     }
 
     /// Runs until `stop`; then nothing new is begun, and what people must be told goes out for at
@@ -234,14 +234,14 @@ impl App {
                 loops: loops.to_vec(),
             }),
         };
-        let teller = Teller {
+        let incidents = BatchIncidents {
             incidents: Arc::new(self.db.clone()),
             instance: service.instance.clone(),
             clock: Arc::clone(&self.clock),
         };
-        let reviews = Arc::new(ReviewProcesses::new(process_settings(&self.config)?, teller));
+        let reviews = Arc::new(ReviewProcesses::new(process_settings(&self.config)?, incidents));
         let pick_up = self.config.review.records.pick_up.join(",");
-        let old = OldInterface::new(reviews, pick_up, stop.clone());
+        let old = LegacyApi::new(reviews, pick_up, stop.clone());
         let router = web::guarded(web::routes(site).merge(old.routes()), gate);
         Ok(tokio::spawn(web::serve(listener, router, stop.cancelled_owned())))
     }

@@ -60,12 +60,12 @@ pub struct Order {
     /// These rows only.
     pub only: Option<Vec<RecordId>>,
     /// Somebody waits for the end: give up an outage after so long, if `give_up_after` is longer.
-    pub patience: Option<Duration>,
+    pub max_outage: Option<Duration>,
 }
 
 /// Why there can be no review, by whose business it is.
 #[derive(Debug, thiserror::Error)]
-pub enum NoReview {
+pub enum SetupError {
     /// The configuration.
     #[error("{0}")]
     Configuration(String),
@@ -81,7 +81,7 @@ pub enum NoReview {
 }
 
 /// What looks at pictures, without rows.
-pub struct Eyes {
+pub struct ReviewAdapters {
     /// Files.
     pub source: Arc<dyn Source>,
     /// From file to picture.
@@ -112,9 +112,12 @@ pub struct Review {
 ///
 /// # Errors
 /// When settings, prompt or TLS can't be used.
-pub fn eyes(settings: &ReviewSettings, clock: &Arc<dyn Clock>) -> Result<Eyes, NoReview> {
+pub fn adapters(
+    settings: &ReviewSettings,
+    clock: &Arc<dyn Clock>,
+) -> Result<ReviewAdapters, SetupError> {
     if settings.reviewer.projects.iter().all(|project| project.keys.is_empty()) {
-        return Err(NoReview::Configuration(
+        return Err(SetupError::Configuration(
             "there is no key for the vision service: set GEMINI_API_KEY in .env or in the \
              environment"
                 .to_owned(),
@@ -124,21 +127,22 @@ pub fn eyes(settings: &ReviewSettings, clock: &Arc<dyn Clock>) -> Result<Eyes, N
         Some(file) => Prompt::read(file),
         None => Ok(Prompt::built_in()),
     };
-    let prompt = prompt.map_err(|error| NoReview::Configuration(format!("{error:#}")))?;
-    let gemini = Gemini::new(&settings.reviewer, prompt, Arc::clone(clock))
-        .map_err(|error| NoReview::State(anyhow::Error::new(error).context("TLS can't be used")))?;
+    let prompt = prompt.map_err(|error| SetupError::Configuration(format!("{error:#}")))?;
+    let gemini = Gemini::new(&settings.reviewer, prompt, Arc::clone(clock)).map_err(|error| {
+        SetupError::State(anyhow::Error::new(error).context("TLS can't be used"))
+    })?;
     let estimate = gemini.estimate();
     let budget = &settings.budget;
     if estimate.at_most.is_none() && (budget.usd_per_run.is_some() || budget.usd_per_day.is_some())
     {
-        return Err(NoReview::Configuration(format!(
+        return Err(SetupError::Configuration(format!(
             "there is a [budget], but nobody knows what the model {} costs: add its price under \
              [reviewer.prices], or take the budget away",
             settings.reviewer.model
         )));
     }
     let room = Room::new(settings.picture.memory);
-    Ok(Eyes {
+    Ok(ReviewAdapters {
         source: source_within(settings, &room)?,
         preparer: Arc::new(Preparation::new(settings.picture.clone()).within(&room)),
         reviewer: Arc::new(gemini),
@@ -150,13 +154,16 @@ pub fn eyes(settings: &ReviewSettings, clock: &Arc<dyn Clock>) -> Result<Eyes, N
 ///
 /// # Errors
 /// When its settings can't be used.
-pub fn source(settings: &ReviewSettings) -> Result<Arc<dyn Source>, NoReview> {
+pub fn source(settings: &ReviewSettings) -> Result<Arc<dyn Source>, SetupError> {
     source_within(settings, &Room::new(settings.picture.memory))
 }
 
-fn source_within(settings: &ReviewSettings, room: &Arc<Room>) -> Result<Arc<dyn Source>, NoReview> {
+fn source_within(
+    settings: &ReviewSettings,
+    room: &Arc<Room>,
+) -> Result<Arc<dyn Source>, SetupError> {
     let max_bytes = settings.picture.max_bytes;
-    let wrong = |error: &dyn Display| NoReview::Configuration(error.to_string());
+    let wrong = |error: &dyn Display| SetupError::Configuration(error.to_string());
     Ok(match &settings.images {
         ImageSettings::Folder { path } => {
             Arc::new(FolderSource::new(path.clone(), max_bytes).within(room))
@@ -178,7 +185,7 @@ fn source_within(settings: &ReviewSettings, room: &Arc<Room>) -> Result<Arc<dyn 
 ///
 /// # Errors
 /// When records can't be opened or the images' folder can't be read.
-pub async fn rows(settings: &ReviewSettings) -> Result<Rows, NoReview> {
+pub async fn rows(settings: &ReviewSettings) -> Result<Rows, SetupError> {
     let RecordSettings { kind, table, columns, statuses, .. } = &settings.records;
     match kind {
         RecordKind::Sqlite { path } => {
@@ -226,7 +233,7 @@ pub fn in_hand(
     }
 }
 
-async fn files(folder: &Path) -> Result<Vec<NewRecord>, NoReview> {
+async fn files(folder: &Path) -> Result<Vec<NewRecord>, SetupError> {
     let path = folder.to_owned();
     let listed = tokio::task::spawn_blocking(move || files_below(&path)).await;
     let problem = match listed {
@@ -234,7 +241,7 @@ async fn files(folder: &Path) -> Result<Vec<NewRecord>, NoReview> {
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     };
-    Err(NoReview::Images(format!(
+    Err(SetupError::Images(format!(
         "the images' folder {} can't be read: {problem}",
         folder.display()
     )))
@@ -270,8 +277,8 @@ pub async fn review(
     settings: &ReviewSettings,
     order: Order,
     clock: Arc<dyn Clock>,
-) -> Result<Review, NoReview> {
-    let Eyes { source, preparer, reviewer, estimate: _ } = eyes(settings, &clock)?;
+) -> Result<Review, SetupError> {
+    let ReviewAdapters { source, preparer, reviewer, estimate: _ } = adapters(settings, &clock)?;
     let mut rows = rows(settings).await?;
     let status = settings.records.pick_up.first().map_or("downloaded", String::as_str);
     rows.admit(status, clock.now()).await?;
@@ -287,7 +294,7 @@ pub async fn review(
         started_at: now,
         lease_until: now + lease,
     };
-    let tries = SqliteTries::open(&settings.state_dir, &holder).map_err(NoReview::State)?;
+    let tries = SqliteTries::open(&settings.state_dir, &holder).map_err(SetupError::State)?;
     let tries = Arc::new(tries);
     let ports = Ports { records: rows.records, source, preparer, reviewer, tries, clock };
     Ok(Review { ports, plan })
@@ -300,7 +307,7 @@ pub async fn review(
 pub async fn notes_of_no_row(
     settings: &ReviewSettings,
     clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn Tries>, NoReview> {
+) -> Result<Arc<dyn Tries>, SetupError> {
     let now = clock.now();
     let holder = HolderSettings {
         run: Uuid::now_v7().to_string(),
@@ -309,9 +316,9 @@ pub async fn notes_of_no_row(
         started_at: now,
         lease_until: now + LEASE_WITHOUT_END,
     };
-    let tries = SqliteTries::open(&settings.state_dir, &holder).map_err(NoReview::State)?;
+    let tries = SqliteTries::open(&settings.state_dir, &holder).map_err(SetupError::State)?;
     // There are no rows to put right; what the dead had set aside counts as spent.
-    tries.take_over(now).await.map_err(|error| NoReview::State(error.into()))?;
+    tries.take_over(now).await.map_err(|error| SetupError::State(error.into()))?;
     Ok(Arc::new(tries))
 }
 
@@ -331,7 +338,10 @@ fn plan(settings: &ReviewSettings, order: Order, now: DateTime<Utc>) -> Plan {
         only: order.only,
         policy: Policy { on_blocked: settings.reviewer.on_blocked, waits: Policy::WAITS },
         budget: settings.budget,
-        give_up_after: settings.reviewer.give_up_after.min(order.patience.unwrap_or(Duration::MAX)),
+        give_up_after: settings
+            .reviewer
+            .give_up_after
+            .min(order.max_outage.unwrap_or(Duration::MAX)),
         box_end,
         grace_end: order.grace_ends_at.map(at).or(box_end.map(|end| end + GRACE)),
         grace: GRACE,
@@ -360,12 +370,12 @@ mod tests {
         let location = Location { config: None, cwd: folder.path().to_owned() };
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let mut settings = load_at(&location, &BTreeMap::new(), now).unwrap().review;
-        let gives_up = |settings: &ReviewSettings, patience| {
-            plan(settings, Order { patience, ..Order::default() }, now).give_up_after.as_secs()
+        let gives_up = |settings: &ReviewSettings, max_outage| {
+            plan(settings, Order { max_outage, ..Order::default() }, now).give_up_after.as_secs()
         };
-        let patience = Some(Duration::from_secs(90));
-        assert_eq!((gives_up(&settings, None), gives_up(&settings, patience)), (600, 90));
+        let max_outage = Some(Duration::from_secs(90));
+        assert_eq!((gives_up(&settings, None), gives_up(&settings, max_outage)), (600, 90));
         settings.reviewer.give_up_after = Duration::from_secs(30);
-        assert_eq!(gives_up(&settings, patience), 30, "what is configured is shorter");
+        assert_eq!(gives_up(&settings, max_outage), 30, "what is configured is shorter");
     }
 }

@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use chrono::SecondsFormat;
 
 use super::screen::{self, Cell, Format, JsonFlag, Table, Tone};
-use super::{EXIT_FAILED, EXIT_OK, start};
+use super::{EXIT_FAILED, EXIT_OK, load_config};
 use crate::alert::channel::{self, ChannelSettings, Envelope};
 use crate::alert::message;
 use crate::alert::outbox::{DeadDelivery, Outbox, Replayed};
-use crate::app::reading;
+use crate::app::open_state;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::redact::Redactor;
@@ -40,9 +40,9 @@ pub enum AlertCommand {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, command: &AlertCommand) -> u8 {
-    let config = match start::configuration(file) {
+    let config = match load_config::configuration(file) {
         Ok(config) => config,
-        Err(error) => return start::refused(&error),
+        Err(error) => return load_config::refused(&error),
     };
     match super::on_a_runtime(obey(&config, command)) {
         Ok(code) => code,
@@ -60,11 +60,11 @@ async fn obey(config: &Config, command: &AlertCommand) -> anyhow::Result<u8> {
             Ok(test(&config.channels, only, instance, &clock, &redactor, &mut out).await?)
         }
         AlertCommand::Dead(json) => {
-            let outbox = reading::open(config)?.outbox;
+            let outbox = open_state::open(config)?.outbox;
             dead(outbox.as_ref(), Format::choose(*json), &mut out).await
         }
         AlertCommand::Replay { id } => {
-            let outbox = reading::open(config)?.outbox;
+            let outbox = open_state::open(config)?.outbox;
             replay(outbox.as_ref(), id, &clock, &mut out).await
         }
     }

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::screen::{self, Cell, Format, JsonFlag, Table, Tone};
 use super::when::When;
-use super::{EXIT_FAILED, EXIT_OK, reading};
+use super::{EXIT_FAILED, EXIT_OK, open_state};
 use crate::alert::dispatcher::KEEP;
 use crate::alert::told::{DeliveryState, Tellings, Told};
 use crate::clock::{Clock, SystemClock};
@@ -125,11 +125,11 @@ pub struct Missing {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    reading::with(file, async |_, reading| {
+    open_state::with(file, async |_, state| {
         let now = SystemClock.now();
         let from = args.from.before(now);
         let to = args.to.map_or(now, |when| when.before(now));
-        let report = audit(&*reading.history, &*reading.told, from, to, now).await?;
+        let report = audit(&*state.history, &*state.told, from, to, now).await?;
         print(&report, Format::choose(args.json), &mut io::stdout())?;
         Ok(if report.ok { EXIT_OK } else { EXIT_FAILED })
     })

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-use super::start::{self, StartError};
+use super::load_config::{self, LoadError};
 use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK};
 use crate::alert::channel::{ChannelKind, ChannelSettings};
 use crate::clock::{Clock, SystemClock};
@@ -32,7 +32,7 @@ pub enum Form {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command's own words")]
 #[must_use]
 pub fn run(config: Option<PathBuf>, form: Form) -> u8 {
-    match (start::configuration(config), form) {
+    match (load_config::configuration(config), form) {
         (Ok(config), Form::Text) => {
             print!("{}", config.redactor().redact(&text(&config, SystemClock.now())));
             EXIT_OK
@@ -42,15 +42,15 @@ pub fn run(config: Option<PathBuf>, form: Form) -> u8 {
             println!("{}", config.redactor().redact(&object));
             EXIT_OK
         }
-        (Err(StartError::Configuration(problems)), Form::Text) => {
+        (Err(LoadError::Configuration(problems)), Form::Text) => {
             eprintln!("{problems}");
             EXIT_CONFIG
         }
-        (Err(StartError::Configuration(problems)), Form::Json) => {
+        (Err(LoadError::Configuration(problems)), Form::Json) => {
             println!("{}", problems_object(&problems));
             EXIT_CONFIG
         }
-        (Err(error @ StartError::WorkingDirectory(_)), _) => {
+        (Err(error @ LoadError::WorkingDirectory(_)), _) => {
             eprintln!("lookout check: {error}");
             EXIT_FAILED
         }

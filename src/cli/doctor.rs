@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use self::report::{Finding, State};
 use super::check::Form;
-use super::start::{self, StartError};
+use super::load_config::{self, LoadError};
 use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER};
 use crate::app::expected::Expected;
 use crate::clock::{Clock, SystemClock};
@@ -33,13 +33,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// unavailable just now, 1 if something must be repaired, 78 if the configuration is wrong.
 #[expect(clippy::print_stdout, reason = "the command's own words")]
 pub async fn run(config: Option<PathBuf>, form: Form) -> u8 {
-    let config = match (start::configuration(config), form) {
+    let config = match (load_config::configuration(config), form) {
         (Ok(config), _) => config,
-        (Err(StartError::Configuration(problems)), Form::Json) => {
+        (Err(LoadError::Configuration(problems)), Form::Json) => {
             println!("{}", super::check::problems_object(&problems));
             return super::EXIT_CONFIG;
         }
-        (Err(error), Form::Text | Form::Json) => return start::refused(&error),
+        (Err(error), Form::Text | Form::Json) => return load_config::refused(&error),
     };
     let findings = examine(&config).await;
     let printed = match form {

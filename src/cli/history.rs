@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::screen::{self, Cell, Format, JsonFlag, Span, Table, Tone};
 use super::when::When;
-use super::{EXIT_OK, reading};
+use super::{EXIT_OK, open_state};
 use crate::clock::{Clock, SystemClock};
 use crate::watch::history::{SlotFilter, SlotRow, SlotState};
 
@@ -43,7 +43,7 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
     if let Some(id) = &args.images {
         return image::run(file, id, args.json);
     }
-    reading::with(file, async |_, reading| {
+    open_state::with(file, async |_, state| {
         let now = SystemClock.now();
         let filter = SlotFilter {
             schedule: args.schedule.clone(),
@@ -53,7 +53,7 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
             limit: Some(args.number),
             ..SlotFilter::default()
         };
-        let slots = reading.history.slots(filter).await?;
+        let slots = state.history.slots(filter).await?;
         print(&slots, now, Format::choose(args.json), &mut io::stdout())?;
         Ok(EXIT_OK)
     })

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::screen::JsonFlag;
-use super::{ask, reading};
+use super::{open_state, request};
 use crate::run::ledger::Request;
 
 /// What to do with an incident.
@@ -23,9 +23,9 @@ pub enum IncidentCommand {
 #[must_use]
 pub fn run(file: Option<PathBuf>, command: &IncidentCommand) -> u8 {
     let IncidentCommand::Ack { id, json } = command;
-    reading::with(file, async |_, reading| {
+    open_state::with(file, async |_, state| {
         let request = Request::Ack { incident: *id };
         let done = format!("Incident {id} is yours: no more reminders.");
-        ask::ask(&*reading.ledger, &request, &done, *json).await
+        request::send(&*state.ledger, &request, &done, *json).await
     })
 }

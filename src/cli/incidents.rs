@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::screen::{self, Format, JsonFlag};
-use super::{EXIT_OK, reading, status};
+use super::{EXIT_OK, open_state, status};
 use crate::clock::{Clock, SystemClock};
 use crate::watch::history::IncidentFilter;
 
@@ -25,9 +25,9 @@ pub struct Args {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    reading::with(file, async |_, reading| {
+    open_state::with(file, async |_, state| {
         let filter = if args.all { IncidentFilter::All } else { IncidentFilter::Open };
-        let incidents = reading.history.incidents(filter, args.number).await?;
+        let incidents = state.history.incidents(filter, args.number).await?;
         let mut out = io::stdout();
         match Format::choose(args.json) {
             Format::Json => screen::print_json(&mut out, &incidents)?,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::start;
+use super::load_config;
 use crate::clock::SystemClock;
 use crate::keep::evidence::directory::RunDirectory;
 
@@ -18,8 +18,8 @@ const THREADS: usize = 2;
 pub(super) fn run(config: Option<PathBuf>, directory: PathBuf) -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     // `.env` is read anew for every run; it fills `${NAME}` and says what must be hidden.
-    let process = start::process_environment();
-    let variables = match start::location(config) {
+    let process = load_config::process_environment();
+    let variables = match load_config::location(config) {
         Ok(location) => crate::config::variables(&location, &process).0,
         Err(_) => process,
     };

@@ -5,7 +5,7 @@
 //! 78 configuration.
 
 pub mod alert;
-mod ask;
+
 pub mod audit;
 pub mod check;
 mod demo;
@@ -15,10 +15,12 @@ pub mod incident;
 pub mod incidents;
 pub mod init;
 mod keeper;
+pub mod load_config;
 mod log;
 pub mod next;
+mod open_state;
 pub mod pause;
-mod reading;
+mod request;
 pub mod rerun;
 pub mod review;
 mod run;
@@ -28,7 +30,6 @@ pub mod screen;
 mod serve;
 pub mod simulate;
 pub mod stand_in;
-pub mod start;
 pub mod status;
 pub mod when;
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
+use super::load_config;
 use super::screen::{self, Cell, Format, JsonFlag, Table, Tone};
-use super::start;
 use crate::clock::{Clock, SystemClock};
 use crate::schedule::slot::{Slots, in_maintenance, start_at};
 use crate::schedule::{Cadence, Schedule};
@@ -45,9 +45,9 @@ struct Coming<'a> {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    let config = match start::configuration(file) {
+    let config = match load_config::configuration(file) {
         Ok(config) => config,
-        Err(error) => return start::refused(&error),
+        Err(error) => return load_config::refused(&error),
     };
     let wanted = |schedule: &&Schedule| {
         args.schedule.as_ref().is_none_or(|name| name == schedule.name.as_str())

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use super::screen::{self, JsonFlag};
 use super::when::When;
-use super::{ask, reading};
-use crate::app::reading::Reading;
+use super::{open_state, request};
+use crate::app::open_state::OpenState;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::run::ledger::Request;
@@ -42,8 +42,8 @@ pub struct ResumeArgs {
 /// `pause`.
 #[must_use]
 pub fn pause(file: Option<PathBuf>, args: &PauseArgs) -> u8 {
-    reading::with(file, async |config, reading| {
-        if let Some(code) = unknown(&config, &reading, &args.schedule).await? {
+    open_state::with(file, async |config, state| {
+        if let Some(code) = unknown(&config, &state, &args.schedule).await? {
             return Ok(code);
         }
         let now = SystemClock.now();
@@ -62,20 +62,20 @@ pub fn pause(file: Option<PathBuf>, args: &PauseArgs) -> u8 {
         );
         let done =
             format!("{} is paused until {until}. A run that goes on is left alone.", args.schedule);
-        ask::ask(&*reading.ledger, &request, &done, args.json).await
+        request::send(&*state.ledger, &request, &done, args.json).await
     })
 }
 
 /// `resume`.
 #[must_use]
 pub fn resume(file: Option<PathBuf>, args: &ResumeArgs) -> u8 {
-    reading::with(file, async |config, reading| {
-        if let Some(code) = unknown(&config, &reading, &args.schedule).await? {
+    open_state::with(file, async |config, state| {
+        if let Some(code) = unknown(&config, &state, &args.schedule).await? {
             return Ok(code);
         }
         let request = Request::Resume { schedule: ScheduleName::new(args.schedule.clone()) };
         let done = format!("{} runs again.", args.schedule);
-        ask::ask(&*reading.ledger, &request, &done, args.json).await
+        request::send(&*state.ledger, &request, &done, args.json).await
     })
 }
 
@@ -83,10 +83,10 @@ pub fn resume(file: Option<PathBuf>, args: &ResumeArgs) -> u8 {
 /// can be paused as well.
 async fn unknown(
     config: &Config,
-    reading: &Reading,
+    state: &OpenState,
     name: &str,
 ) -> Result<Option<u8>, StorageError> {
-    let plans = reading.ledger.plans().await?;
+    let plans = state.ledger.plans().await?;
     let planned = plans.iter().map(|plan| plan.schedule.name.as_str());
     let names: BTreeSet<&str> =
         config.schedules.iter().map(|schedule| schedule.name.as_str()).chain(planned).collect();

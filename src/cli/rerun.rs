@@ -16,7 +16,7 @@ use self::doing::Changed;
 use self::showing::Plan;
 use super::screen::{self, Format, JsonFlag};
 use super::when::When;
-use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, EXIT_USAGE, start};
+use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, EXIT_USAGE, load_config};
 use crate::app::review;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -105,9 +105,9 @@ enum Ended {
 /// Shows or does it; the exit code.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    let config = match start::configuration(file) {
+    let config = match load_config::configuration(file) {
         Ok(config) => config,
-        Err(error) => return start::refused(&error),
+        Err(error) => return load_config::refused(&error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

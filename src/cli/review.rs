@@ -22,9 +22,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::listener::Screen;
-use super::start;
+use super::load_config;
 use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER};
-use crate::app::review::{self, NoReview, Order};
+use crate::app::review::{self, Order, SetupError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::config::units;
@@ -37,7 +37,7 @@ use crate::review::report::{Exit, Listener, News, Report};
 /// A caller of the old interface holds a connection open and learns nothing until the end, and the
 /// next call asks again anyway. Two probes, after 30 s and 60 s, tell an outage from a hiccup; the old
 /// service's callers waited ten minutes a call.
-const CALLERS_PATIENCE: Duration = Duration::from_secs(90);
+const CALLER_MAX_OUTAGE: Duration = Duration::from_secs(90);
 
 /// Its arguments.
 #[derive(Clone, Debug, Default, ClapArgs)]
@@ -96,9 +96,9 @@ enum Form {
 /// Reviews; the exit code.
 #[must_use]
 pub fn run(config: Option<PathBuf>, args: &Args) -> u8 {
-    let config = match start::configuration(config) {
+    let config = match load_config::configuration(config) {
         Ok(config) => config,
-        Err(error) => return start::refused(&error),
+        Err(error) => return load_config::refused(&error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -129,13 +129,13 @@ async fn bulk(
     args: &Args,
     form: Form,
     clock: Arc<dyn Clock>,
-) -> Result<u8, NoReview> {
-    let variables = start::process_environment();
+) -> Result<u8, SetupError> {
+    let variables = load_config::process_environment();
     let time = |name: &str| match variables.get(name) {
         None => Ok(None),
         Some(text) => DateTime::parse_from_rfc3339(text)
             .map(|at| Some(at.with_timezone(&Utc)))
-            .map_err(|error| NoReview::Configuration(format!("{name}={text}: {error}"))),
+            .map_err(|error| SetupError::Configuration(format!("{name}={text}: {error}"))),
     };
     let order = Order {
         run: variables.get("LOOKOUT_RUN_ID").cloned(),
@@ -144,7 +144,7 @@ async fn bulk(
         lasts: args.lasts,
         limit: if args.one_batch { Some(config.review.batch.into()) } else { args.limit },
         only: args.id.clone().map(|id| vec![RecordId(id)]),
-        patience: args.one_batch.then_some(CALLERS_PATIENCE),
+        max_outage: args.one_batch.then_some(CALLER_MAX_OUTAGE),
     };
     carry_out(config, order, form, clock).await
 }
@@ -161,10 +161,10 @@ async fn carry_out(
     order: Order,
     form: Form,
     clock: Arc<dyn Clock>,
-) -> Result<u8, NoReview> {
+) -> Result<u8, SetupError> {
     let is_of_one = order.only.as_ref().is_some_and(|ids| ids.len() == 1);
     // Before the first claim: a signal must never find us with rows and without a handler.
-    let wishes = watch_signals().map_err(|error| NoReview::State(error.into()))?;
+    let wishes = watch_signals().map_err(|error| SetupError::State(error.into()))?;
     let first = first_run::cost_of(&config.review, &order, &clock);
     let review = review::review(&config.review, order, clock).await?;
     let screen = Arc::new(Screen::new(config.redactor(), form));
@@ -237,18 +237,18 @@ fn watch_signals() -> std::io::Result<watch::Receiver<Wish>> {
 
 /// Tells why there can be no review, to people and to the keeper; the exit code.
 #[expect(clippy::print_stdout, reason = "the keeper reads problem lines from stdout")]
-fn no_review(error: &NoReview, redactor: &Redactor) -> u8 {
+fn no_review(error: &SetupError, redactor: &Redactor) -> u8 {
     let text = error.to_string();
     let (kind, code) = match error {
-        NoReview::Configuration(_) | NoReview::Records(RecordError::Misconfigured(_)) => {
+        SetupError::Configuration(_) | SetupError::Records(RecordError::Misconfigured(_)) => {
             (None, EXIT_CONFIG)
         }
-        NoReview::Images(_) => (Some("images_unavailable"), EXIT_TRY_LATER),
-        NoReview::Records(RecordError::Unavailable(_)) => {
+        SetupError::Images(_) => (Some("images_unavailable"), EXIT_TRY_LATER),
+        SetupError::Records(RecordError::Unavailable(_)) => {
             (Some("records_unavailable"), EXIT_TRY_LATER)
         }
-        NoReview::Records(RecordError::Refused(_)) => (Some("records_unavailable"), EXIT_FAILED),
-        NoReview::State(_) => (None, EXIT_FAILED),
+        SetupError::Records(RecordError::Refused(_)) => (Some("records_unavailable"), EXIT_FAILED),
+        SetupError::State(_) => (None, EXIT_FAILED),
     };
     let text = redactor.redact(&text);
     if let Some(kind) = kind {

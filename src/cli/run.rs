@@ -12,10 +12,10 @@ use anyhow::{Context, bail};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, EXIT_USAGE, log, start};
+use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, EXIT_USAGE, load_config, log};
 use crate::app::App;
 use crate::app::lock::LockError;
-use crate::app::reading::{self, Reading};
+use crate::app::open_state::{self, OpenState};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::run::Scope;
@@ -43,9 +43,9 @@ pub struct Args {
 /// Runs it; the exit code.
 #[must_use]
 pub(super) fn run(config: Option<PathBuf>, args: &Args) -> u8 {
-    let config = match start::configuration(config) {
+    let config = match load_config::configuration(config) {
         Ok(config) => config,
-        Err(error) => return start::refused(&error),
+        Err(error) => return load_config::refused(&error),
     };
     if !config.schedules.iter().any(|schedule| schedule.name.as_str() == args.schedule) {
         return unknown(&config, &args.schedule);
@@ -66,15 +66,15 @@ async fn run_now(config: Config, args: &Args) -> anyhow::Result<u8> {
     let row = match App::build(config.clone()) {
         Ok(app) => {
             let stop = CancellationToken::new();
-            let reading = app.reading();
+            let state = app.open_state();
             let running = tokio::spawn(app.within(Scope::Asked).run(stop.clone()));
-            let row = followed(&reading, name, args).await;
+            let row = followed(&state, name, args).await;
             stop.cancel();
             running.await.context("the daemon in this process broke")??;
             row?
         }
         Err(error) if error.downcast_ref::<LockError>().is_some_and(LockError::is_held) => {
-            followed(&reading::open(&config)?, name, args).await?
+            followed(&open_state::open(&config)?, name, args).await?
         }
         Err(error) => return Err(error),
     };
@@ -83,11 +83,10 @@ async fn run_now(config: Config, args: &Args) -> anyhow::Result<u8> {
 }
 
 /// Asks for the run and waits for its verdict.
-async fn followed(reading: &Reading, name: ScheduleName, args: &Args) -> anyhow::Result<SlotRow> {
+async fn followed(state: &OpenState, name: ScheduleName, args: &Args) -> anyhow::Result<SlotRow> {
     let request = Request::Run { schedule: name.clone() };
-    let id =
-        reading.ledger.ask(&request, SystemClock.now()).await.context("can't ask for a run")?;
-    let due_at = tokio::time::timeout(ANSWER_LIMIT, answer(reading, id))
+    let id = state.ledger.ask(&request, SystemClock.now()).await.context("can't ask for a run")?;
+    let due_at = tokio::time::timeout(ANSWER_LIMIT, answer(state, id))
         .await
         .context("the daemon does not answer; see `lookout status`")??;
     if !args.json {
@@ -100,7 +99,7 @@ async fn followed(reading: &Reading, name: ScheduleName, args: &Args) -> anyhow:
         ..SlotFilter::default()
     };
     loop {
-        let rows = reading.history.slots(filter.clone()).await?;
+        let rows = state.history.slots(filter.clone()).await?;
         if let Some(row) = rows.into_iter().find(|row| row.verdict.is_some()) {
             return Ok(row);
         }
@@ -108,9 +107,9 @@ async fn followed(reading: &Reading, name: ScheduleName, args: &Args) -> anyhow:
     }
 }
 
-async fn answer(reading: &Reading, id: i64) -> anyhow::Result<DateTime<Utc>> {
+async fn answer(state: &OpenState, id: i64) -> anyhow::Result<DateTime<Utc>> {
     loop {
-        match reading.ledger.answer_to(id).await? {
+        match state.ledger.answer_to(id).await? {
             Some(Answer::Planned { due_at }) => return Ok(due_at),
             Some(Answer::Refused { reason }) => bail!("{reason}"),
             Some(Answer::Done) => bail!("the daemon did not plan a run; is it another version?"),

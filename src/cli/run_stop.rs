@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::screen::{self, JsonFlag};
-use super::{ask, reading};
+use super::{open_state, request};
 use crate::run::RunId;
 use crate::run::ledger::Request;
 use crate::watch::history::{SlotFilter, SlotState};
@@ -21,12 +21,12 @@ pub struct Args {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    reading::with(file, async |_, reading| {
+    open_state::with(file, async |_, state| {
         let by_schedule = SlotFilter { schedule: Some(args.run.clone()), ..SlotFilter::default() };
         let running = |slot: &crate::watch::history::SlotRow| slot.state == SlotState::Running;
-        let found = match reading.history.slot_of_run(&args.run).await? {
+        let found = match state.history.slot_of_run(&args.run).await? {
             Some(slot) => Some(slot),
-            None => reading.history.slots(by_schedule).await?.into_iter().find(running),
+            None => state.history.slots(by_schedule).await?.into_iter().find(running),
         };
         let Some((slot, run)) = found.and_then(|slot| slot.run.clone().map(|run| (slot, run)))
         else {
@@ -37,6 +37,6 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
         }
         let request = Request::Stop { run: RunId::from_stored(run.clone()) };
         let done = format!("The run {run} of {} is being stopped.", slot.schedule);
-        ask::ask(&*reading.ledger, &request, &done, args.json).await
+        request::send(&*state.ledger, &request, &done, args.json).await
     })
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::history::took;
 use super::screen::{self, Format, JsonFlag, Span, Style, Tone};
-use super::{EXIT_OK, reading};
+use super::{EXIT_OK, open_state};
 use crate::clock::{Clock, SystemClock};
 use crate::keep::evidence::directory::{LogText, RunDirectory};
 use crate::keep::evidence::journal::EvidenceReader;
@@ -62,14 +62,14 @@ pub struct Output {
 #[must_use]
 pub fn run(file: Option<PathBuf>, command: &RunsCommand) -> u8 {
     let RunsCommand::Show { id, log, json } = command;
-    reading::with(file, async |_, reading| {
-        let Some(slot) = reading.history.slot_of_run(id).await? else {
+    open_state::with(file, async |_, state| {
+        let Some(slot) = state.history.slot_of_run(id).await? else {
             return Ok(screen::fail(&format!(
                 "No run, or more than one, begins with `{id}`; `lookout history --json` has the ids."
             )));
         };
         let run = slot.run.clone().unwrap_or_default();
-        let directory = RunDirectory::of(&reading.state_dir, &run);
+        let directory = RunDirectory::of(&state.state_dir, &run);
         // A run whose files were pruned still has its row.
         let (evidence, _) = EvidenceReader::new(&directory).read_from(0).unwrap_or_default();
         let log = log.then(|| output(directory.read_log().unwrap_or_default(), &evidence));

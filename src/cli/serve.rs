@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::start::StartError;
-use super::{EXIT_FAILED, EXIT_OK, log, start};
+use super::load_config::LoadError;
+use super::{EXIT_FAILED, EXIT_OK, load_config, log};
 use crate::app::App;
 use crate::app::reload::Files;
 use crate::config::{self, Config};
@@ -19,14 +19,14 @@ use crate::config::{self, Config};
 /// Runs the daemon; the exit code.
 #[must_use]
 pub(super) fn run(config: Option<PathBuf>) -> u8 {
-    let read = start::location(config).map_err(StartError::from).and_then(|location| {
-        let files = Files { location, process: start::process_environment() };
+    let read = load_config::location(config).map_err(LoadError::from).and_then(|location| {
+        let files = Files { location, process: load_config::process_environment() };
         let config = config::load(&files.location, &files.process)?;
         Ok((config, files))
     });
     let (config, files) = match read {
         Ok(read) => read,
-        Err(error) => return start::refused(&error),
+        Err(error) => return load_config::refused(&error),
     };
     log::start(&config.environment);
     match serve(config, files) {

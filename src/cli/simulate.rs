@@ -11,9 +11,9 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde::Serialize;
 
+use super::load_config;
 use super::next::cadence_text;
 use super::screen::{self, Cell, Format, JsonFlag, Span, Style, Table, Tone};
-use super::start;
 use crate::clock::{Clock, SystemClock};
 use crate::run::forecast::{Before, End, play};
 use crate::run::ledger::Cause;
@@ -137,9 +137,9 @@ struct Occupied {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    let config = match start::configuration(file) {
+    let config = match load_config::configuration(file) {
         Ok(config) => config,
-        Err(error) => return start::refused(&error),
+        Err(error) => return load_config::refused(&error),
     };
     let from = args.from.unwrap_or_else(|| SystemClock.now());
     let simulation = simulate(&config.schedules, config.service.max_running, from, args.days);

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::next::cadence_text;
 use super::screen::{self, Cell, Format, JsonFlag, Style, Table, Tone};
-use super::{EXIT_OK, reading};
+use super::{EXIT_OK, open_state};
 use crate::schedule::Schedule;
 use crate::watch::history::SlotRow;
 use crate::watch::{Incident, words};
@@ -29,8 +29,8 @@ pub struct Line<'a> {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, json: JsonFlag) -> u8 {
-    reading::with(file, async |config, reading| {
-        let status = reading.status(&config).await?;
+    open_state::with(file, async |config, state| {
+        let status = state.status(&config).await?;
         let (format, mut out) = (Format::choose(json), io::stdout());
         let Format::Text(style) = format else {
             screen::print_json(&mut out, &status)?;

@@ -3,14 +3,14 @@
 //! In reading order: `access.rs` (who may ask), `status.rs` (what is known, collected once for
 //! the API, the page and `lookout status`), `health.rs` (for load balancers and container
 //! managers), `page.rs` with `strip.rs` (the dashboard: server-rendered HTML that works
-//! without scripts), `old_interface.rs` (the addresses of the service that Lookout replaces). It talks
+//! without scripts), `legacy_api.rs` (the addresses of the service that Lookout replaces). It talks
 //! to ports only; the pages change nothing.
 //! Invariant: every text from outside passes through [`html::text`] before it is in a page.
 
 pub mod access;
 mod health;
 mod html;
-pub mod old_interface;
+pub mod legacy_api;
 mod page;
 pub mod status;
 mod strip;

@@ -13,7 +13,7 @@ mod crowds;
 mod full_disk;
 mod guarded;
 mod kills;
-mod old_interface;
+mod legacy_api;
 mod old_service;
 mod reload;
 mod replaced;

@@ -65,10 +65,10 @@ async fn perform(arguments: &DemoArguments) -> anyhow::Result<()> {
     let config = load(&file, &scratch.root)?;
     let app = App::build(config)?;
     let stop = CancellationToken::new();
-    let reading = app.reading();
+    let state = app.open_state();
     let running = tokio::spawn(app.run(stop.clone()));
     let mut story =
-        Story { scratch: &scratch, gemini: &gemini, receiver, reading, page: &page, n_messages: 0 };
+        Story { scratch: &scratch, gemini: &gemini, receiver, state, page: &page, n_messages: 0 };
     let ending = if arguments.once { Ending::Once } else { Ending::GoesOn };
     let told = tokio::select! {
         told = story.tell(ending) => told,

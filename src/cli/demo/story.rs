@@ -14,7 +14,7 @@ use super::LATENCY;
 use super::receiver::Receiver;
 use super::results::reviewed;
 use super::scratch::Scratch;
-use crate::app::reading::Reading;
+use crate::app::open_state::OpenState;
 use crate::clock::{Clock, SystemClock};
 use crate::drill::stand_in::{Behaviour, Outcome, StandIn};
 use crate::run::ledger::Request;
@@ -39,7 +39,7 @@ pub(super) struct Story<'a> {
     pub(super) scratch: &'a Scratch,
     pub(super) gemini: &'a StandIn,
     pub(super) receiver: Receiver,
-    pub(super) reading: Reading,
+    pub(super) state: OpenState,
     pub(super) page: &'a str,
     pub(super) n_messages: u32,
 }
@@ -169,7 +169,7 @@ impl Story<'_> {
         );
         let seen = now();
         let schedule = ScheduleName::new("nightly-export");
-        self.reading
+        self.state
             .ledger
             .ask(&Request::Run { schedule }, seen)
             .await
@@ -195,7 +195,7 @@ impl Story<'_> {
         };
         let judged = async {
             loop {
-                let rows = self.reading.history.slots(filter.clone()).await?;
+                let rows = self.state.history.slots(filter.clone()).await?;
                 if let Some(row) = rows.into_iter().rev().find(|row| row.verdict.is_some()) {
                     return Ok(row);
                 }

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use super::key;
 use super::pictures;
 use super::report::{Finding, State};
-use crate::app::review::{self, NoReview};
+use crate::app::review::{self, SetupError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::review::record::selection::{STUCK_AFTER, Selection};
@@ -62,13 +62,13 @@ pub(super) async fn examine(config: &Config) -> Examined {
     examined
 }
 
-fn state_of(error: &NoReview) -> State {
+fn state_of(error: &SetupError) -> State {
     match error {
-        NoReview::Records(RecordError::Unavailable(_)) => State::Unavailable,
-        NoReview::Records(RecordError::Refused(_) | RecordError::Misconfigured(_))
-        | NoReview::Configuration(_)
-        | NoReview::Images(_)
-        | NoReview::State(_) => State::Failed,
+        SetupError::Records(RecordError::Unavailable(_)) => State::Unavailable,
+        SetupError::Records(RecordError::Refused(_) | RecordError::Misconfigured(_))
+        | SetupError::Configuration(_)
+        | SetupError::Images(_)
+        | SetupError::State(_) => State::Failed,
     }
 }
 

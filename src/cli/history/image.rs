@@ -10,16 +10,16 @@ use chrono::{DateTime, Utc};
 
 use super::short;
 use crate::cli::screen::{self, Format, JsonFlag, Span, Style, Tone};
-use crate::cli::{EXIT_FAILED, start};
+use crate::cli::{EXIT_FAILED, load_config};
 use crate::clock::{Clock, SystemClock};
 use crate::review::record::RecordId;
 use crate::review::tries::sqlite::reading::{Notes, TryRow};
 
 /// The command.
 pub(super) fn run(file: Option<PathBuf>, id: &str, json: JsonFlag) -> u8 {
-    let config = match start::configuration(file) {
+    let config = match load_config::configuration(file) {
         Ok(config) => config,
-        Err(error) => return start::refused(&error),
+        Err(error) => return load_config::refused(&error),
     };
     let id = RecordId(id.to_owned());
     let story = Notes::open(&config.review.state_dir)

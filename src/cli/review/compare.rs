@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::listener::new_bar;
 use super::one::words;
 use super::{EXIT_FAILED, EXIT_OK, Form, complain};
-use crate::app::review::{Eyes, NoReview, eyes, rows};
+use crate::app::review::{ReviewAdapters, SetupError, adapters, rows};
 use crate::cli::screen::{self, Format, JsonFlag, Style, Table, Tone};
 use crate::clock::Clock;
 use crate::redact::Redactor;
@@ -30,8 +30,8 @@ pub(super) async fn run(
     form: Form,
     redactor: &Redactor,
     clock: &Arc<dyn Clock>,
-) -> Result<u8, NoReview> {
-    let Eyes { source, preparer, reviewer, estimate: _ } = eyes(settings, clock)?;
+) -> Result<u8, SetupError> {
+    let ReviewAdapters { source, preparer, reviewer, estimate: _ } = adapters(settings, clock)?;
     let records = rows(settings).await?.records;
     let chosen = choose(&*records, n as usize, clock.now()).await?;
     if chosen.rows.is_empty() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{EXIT_OK, Form, print_line};
-use crate::app::review::{NoReview, eyes, rows};
+use crate::app::review::{SetupError, adapters, rows};
 use crate::clock::Clock;
 use crate::review::settings::ReviewSettings;
 
@@ -16,8 +16,8 @@ pub(super) async fn run(
     limit: Option<u64>,
     form: Form,
     clock: &Arc<dyn Clock>,
-) -> Result<u8, NoReview> {
-    let estimate = eyes(settings, clock)?.estimate;
+) -> Result<u8, SetupError> {
+    let estimate = adapters(settings, clock)?.estimate;
     let rows = rows(settings).await?;
     let waiting = rows.records.count(&settings.records.pick_up).await? + rows.n_new().await?;
     let n_images = waiting.min(limit.unwrap_or(u64::MAX));

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, Form, print_line};
-use crate::app::review::{Eyes, NoReview, eyes, notes_of_no_row};
+use crate::app::review::{ReviewAdapters, SetupError, adapters, notes_of_no_row};
 use crate::clock::Clock;
 use crate::http;
 use crate::review::category::category;
@@ -34,8 +34,8 @@ pub(super) async fn image(
     image: &str,
     form: Form,
     clock: &Arc<dyn Clock>,
-) -> Result<u8, NoReview> {
-    let eyes = eyes(settings, clock)?;
+) -> Result<u8, SetupError> {
+    let adapters = adapters(settings, clock)?;
     let bytes = if image.starts_with("http://") || image.starts_with("https://") {
         download(settings, image).await
     } else {
@@ -44,7 +44,7 @@ pub(super) async fn image(
     Ok(match bytes {
         Ok(bytes) => {
             let id = RecordId(name_of(image));
-            look(Looking { settings, eyes: &eyes, clock, form }, id, bytes).await?
+            look(Looking { settings, adapters: &adapters, clock, form }, id, bytes).await?
         }
         Err(reason) => tell_failure(form, &reason, EXIT_FAILED),
     })
@@ -57,8 +57,8 @@ pub(super) async fn of_job(
     index: i64,
     form: Form,
     clock: &Arc<dyn Clock>,
-) -> Result<u8, NoReview> {
-    let eyes = eyes(settings, clock)?;
+) -> Result<u8, SetupError> {
+    let adapters = adapters(settings, clock)?;
     let mut record = Record {
         id: RecordId(String::new()),
         job_id: Some(job.to_owned()),
@@ -71,10 +71,10 @@ pub(super) async fn of_job(
     if let ImageSettings::Folder { path } = &settings.images {
         record.actual_image_url = address_below(path, job);
     }
-    Ok(match eyes.source.fetch(&record).await {
+    Ok(match adapters.source.fetch(&record).await {
         Ok(bytes) => {
             let id = RecordId(format!("{job}__{index}"));
-            look(Looking { settings, eyes: &eyes, clock, form }, id, bytes).await?
+            look(Looking { settings, adapters: &adapters, clock, form }, id, bytes).await?
         }
         Err(error) => {
             let code = match &error {
@@ -131,29 +131,29 @@ fn name_of(image: &str) -> String {
 /// What a look needs.
 struct Looking<'a> {
     settings: &'a ReviewSettings,
-    eyes: &'a Eyes,
+    adapters: &'a ReviewAdapters,
     clock: &'a Arc<dyn Clock>,
     form: Form,
 }
 
-async fn look(looking: Looking<'_>, id: RecordId, bytes: Bytes) -> Result<u8, NoReview> {
-    let Looking { settings, eyes, clock, form } = looking;
+async fn look(looking: Looking<'_>, id: RecordId, bytes: Bytes) -> Result<u8, SetupError> {
+    let Looking { settings, adapters, clock, form } = looking;
     let began = Instant::now();
-    let picture = match eyes.preparer.prepare(bytes).await {
+    let picture = match adapters.preparer.prepare(bytes).await {
         Ok(picture) => picture,
         Err(reason) => return Ok(tell_failure(form, &reason, EXIT_FAILED)),
     };
     let notes = notes_of_no_row(settings, clock).await?;
-    let reserve = eyes.reviewer.usd_per_try();
+    let reserve = adapters.reviewer.usd_per_try();
     let begin = Begin { id, at: clock.now(), company: Company::Others, reserve };
-    let unwritten = |error: StorageError| NoReview::State(error.into());
+    let unwritten = |error: StorageError| SetupError::State(error.into());
     let try_id = match notes.begin(&begin, &settings.budget).await.map_err(unwritten)? {
         Begun::Yes(try_id) => try_id,
         Begun::OverBudget { reason } => return Ok(tell_failure(form, &reason, EXIT_TRY_LATER)),
     };
     let deadline = Instant::now() + settings.reviewer.try_timeout;
     let ask = Ask { image: "", picture: &picture, correction: None, deadline };
-    let Outcome { result, evidence } = eyes.reviewer.review(ask).await;
+    let Outcome { result, evidence } = adapters.reviewer.review(ask).await;
     let end = end_of_try(&result, evidence, reserve, clock.now());
     let end = TryEnd { sha256: Some(picture.sha256), took: began.elapsed(), ..end };
     if let Err(error) = notes.finish(try_id, &end, Row::Settled).await {

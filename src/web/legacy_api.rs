@@ -64,7 +64,7 @@ pub trait Reviews: Send + Sync + Debug {
 
 /// The two addresses.
 #[derive(Clone, Debug)]
-pub struct OldInterface {
+pub struct LegacyApi {
     reviews: Arc<dyn Reviews>,
     pick_up: String,
     batches: Arc<Semaphore>,
@@ -80,7 +80,7 @@ enum Wanted {
     Image { job_id: String, image_index: u64 },
 }
 
-impl OldInterface {
+impl LegacyApi {
     /// `pick_up` is the status that rows wait with; after `stop` nobody is kept waiting.
     #[must_use]
     pub fn new(reviews: Arc<dyn Reviews>, pick_up: String, stop: CancellationToken) -> Self {
@@ -133,7 +133,7 @@ impl OldInterface {
     }
 }
 
-async fn bulk(State(old): State<OldInterface>, headers: HeaderMap) -> Response {
+async fn bulk(State(old): State<LegacyApi>, headers: HeaderMap) -> Response {
     if is_foreign(&headers) {
         return foreign();
     }
@@ -157,7 +157,7 @@ async fn bulk(State(old): State<OldInterface>, headers: HeaderMap) -> Response {
 }
 
 async fn one(
-    State(old): State<OldInterface>,
+    State(old): State<LegacyApi>,
     Path((job_id, image_index)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {

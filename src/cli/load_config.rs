@@ -28,7 +28,7 @@ pub fn process_environment() -> BTreeMap<String, String> {
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum LoadError {
     /// Exit code 78.
     #[error("{0}")]
     Configuration(#[from] Problems),
@@ -41,7 +41,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// All its problems.
-pub fn configuration(config: Option<PathBuf>) -> Result<Config, StartError> {
+pub fn configuration(config: Option<PathBuf>) -> Result<Config, LoadError> {
     Ok(config::load(&location(config)?, &process_environment())?)
 }
 
@@ -50,7 +50,7 @@ pub fn configuration(config: Option<PathBuf>) -> Result<Config, StartError> {
 /// # Errors
 /// All its problems, if they hide where the state is.
 #[expect(clippy::print_stderr, reason = "the command line speaks to a person")]
-pub fn configuration_to_look(config: Option<PathBuf>) -> Result<Config, StartError> {
+pub fn configuration_to_look(config: Option<PathBuf>) -> Result<Config, LoadError> {
     let (config, problems) = config::look(&location(config)?, &process_environment())?;
     let files: BTreeSet<&str> =
         problems.0.iter().map(|problem| problem.place.file.as_str()).collect();
@@ -63,13 +63,13 @@ pub fn configuration_to_look(config: Option<PathBuf>) -> Result<Config, StartErr
 /// Tells why there is no configuration; the exit code that says so.
 #[expect(clippy::print_stderr, reason = "the command line speaks to a person")]
 #[must_use]
-pub fn refused(error: &StartError) -> u8 {
+pub fn refused(error: &LoadError) -> u8 {
     eprintln!("{error}");
     match error {
-        StartError::Configuration(_) => {
+        LoadError::Configuration(_) => {
             eprintln!("Nothing was started. `lookout check` says whether all is right.");
             super::EXIT_CONFIG
         }
-        StartError::WorkingDirectory(_) => super::EXIT_FAILED,
+        LoadError::WorkingDirectory(_) => super::EXIT_FAILED,
     }
 }

@@ -1,25 +1,25 @@
-//! What the reading commands share: configuration, open ports, an end with the right exit code.
+//! What the commands that show or request something share: configuration, open state, an end with the right exit code.
 
 use std::io;
 use std::path::PathBuf;
 
-use super::start;
+use super::load_config;
 use super::{EXIT_OK, screen};
-use crate::app::reading::{self, Reading};
+use crate::app::open_state::{self, OpenState};
 use crate::config::Config;
 
 /// Reads the configuration, opens the ports and runs the command on a runtime of its own.
 pub(super) fn with<F>(file: Option<PathBuf>, command: F) -> u8
 where
-    F: AsyncFnOnce(Config, Reading) -> anyhow::Result<u8>,
+    F: AsyncFnOnce(Config, OpenState) -> anyhow::Result<u8>,
 {
-    let config = match start::configuration_to_look(file) {
+    let config = match load_config::configuration_to_look(file) {
         Ok(config) => config,
-        Err(error) => return start::refused(&error),
+        Err(error) => return load_config::refused(&error),
     };
-    let outcome = reading::open(&config).and_then(|reading| {
+    let outcome = open_state::open(&config).and_then(|state| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(command(config, reading))
+        runtime.block_on(command(config, state))
     });
     match outcome {
         Ok(code) => code,

@@ -1,6 +1,6 @@
-//! Asking the daemon for something: a row is written, and the answer is waited for a little.
+//! Sends a request to the daemon: writes a row and waits up to five seconds for the answer.
 //!
-//! Invariant: what was asked is never lost: without a daemon it is done as soon as one starts.
+//! Invariant: a request is never lost: without a daemon it is carried out as soon as one starts.
 
 use std::time::Duration;
 
@@ -12,26 +12,26 @@ use super::{EXIT_FAILED, EXIT_OK, screen};
 use crate::clock::{Clock, SystemClock};
 use crate::run::ledger::{Answer, Ledger, Request};
 
-/// How often the row is looked at: a person waits, and a read takes microseconds.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A person waits, and a read takes microseconds.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The daemon answers within a second; after so long it is not there.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// A running daemon answers within a second.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks, waits, says what came of it.
-pub(super) async fn ask(
+/// Prints the outcome; the exit code.
+pub(super) async fn send(
     ledger: &dyn Ledger,
     request: &Request,
     done: &str,
     json: JsonFlag,
 ) -> anyhow::Result<u8> {
     let id = ledger.ask(request, SystemClock.now()).await.context("can't write the request")?;
-    let answer = tokio::time::timeout(PATIENCE, async {
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, async {
         loop {
             if let Some(answer) = ledger.answer_to(id).await? {
                 return anyhow::Ok(answer);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     });
     let (code, state, text) = match answer.await {

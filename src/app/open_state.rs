@@ -21,7 +21,7 @@ use crate::web::status::{self, ChannelLine, FromSigns, Sources, Status};
 
 /// The ports that show what was and take requests; clones share the database.
 #[derive(Clone)]
-pub struct Reading {
+pub struct OpenState {
     /// Slots, claims, pauses, requests.
     pub ledger: Arc<dyn Ledger>,
     /// Slots with verdicts, incidents with news.
@@ -36,7 +36,7 @@ pub struct Reading {
     pub state_dir: PathBuf,
 }
 
-impl Reading {
+impl OpenState {
     /// The ports of one database.
     #[must_use]
     pub fn of(db: &GuardDb, state_dir: PathBuf) -> Self {
@@ -51,7 +51,7 @@ impl Reading {
     }
 }
 
-impl Reading {
+impl OpenState {
     /// How it all is, as seen from beside the daemon.
     ///
     /// # Errors
@@ -73,11 +73,11 @@ impl Reading {
 ///
 /// # Errors
 /// When the state directory can't be made or the database can't be opened.
-pub fn open(config: &Config) -> anyhow::Result<Reading> {
+pub fn open(config: &Config) -> anyhow::Result<OpenState> {
     let state_dir = config.service.state_dir.clone();
     std::fs::create_dir_all(&state_dir)
         .with_context(|| format!("can't create the state directory {}", state_dir.display()))?;
     let path = state_dir.join("guard.db");
     let db = GuardDb::open(&path).with_context(|| format!("can't open {}", path.display()))?;
-    Ok(Reading::of(&db, state_dir))
+    Ok(OpenState::of(&db, state_dir))
 }

@@ -1,4 +1,4 @@
-//! Telling people what stopped a batch of the old interface.
+//! Incidents of batches that callers of the legacy API start.
 //!
 //! A batch is one try at what waits, and gave up by itself: what it ended with is certain, and needs no
 //! window as a run's problem lines do. It belongs to no schedule, so its incidents name none.
@@ -16,22 +16,22 @@ use crate::watch::incidents::{
     FaultKey, FaultWrite, IncidentWrite, Incidents, Occasion, OpenIncident, Outcome,
 };
 use crate::watch::{Facts, IncidentKind, Severity};
-use crate::web::old_interface::Ended;
+use crate::web::legacy_api::Ended;
 
-/// Writes it where the part that sends messages reads it.
+/// Records what stopped a batch, and that another one got through.
 #[derive(Debug)]
-pub(in crate::app) struct Teller {
+pub(in crate::app) struct BatchIncidents {
     pub(in crate::app) incidents: Arc<dyn Incidents>,
     pub(in crate::app) instance: String,
     pub(in crate::app) clock: Arc<dyn Clock>,
 }
 
-impl Teller {
+impl BatchIncidents {
     /// A batch has ended.
-    pub(super) async fn tell(&self, ended: &Ended, problem: Option<&Problem>) {
+    pub(super) async fn record(&self, ended: &Ended, problem: Option<&Problem>) {
         if let Err(error) = self.write(ended, problem).await {
             // The caller has its answer all the same, and the watchdog reports the disk.
-            tracing::warn!(%error, "what stopped a batch can't be told");
+            tracing::warn!(%error, "the incident of a batch could not be recorded");
         }
     }
 
@@ -137,8 +137,8 @@ mod tests {
             ("credentials_rejected", Severity::Critical),
             ("records_unavailable", Severity::Warning),
         ] {
-            let told = writes("prod", &[], &stopped(), Some(&problem(kind)), now());
-            let [IncidentWrite::Fault(fault)] = told.as_slice() else { panic!("{told:?}") };
+            let written = writes("prod", &[], &stopped(), Some(&problem(kind)), now());
+            let [IncidentWrite::Fault(fault)] = written.as_slice() else { panic!("{written:?}") };
             assert_eq!(fault.key.text(), format!("prod/-/{kind}"));
             assert_eq!((fault.severity, fault.facts.calls), (severity, Some(9)));
         }

@@ -1,11 +1,11 @@
-//! The reviews behind the old HTTP interface: `lookout review` as a process, and what it said.
+//! The reviews behind the legacy HTTP interface: `lookout review` as a process, and what it said.
 //!
 //! They are no runs of a schedule: nobody is told by their callers, who take any answer for a normal
-//! one. So what stopped a batch is handed to `telling.rs`.
+//! one. So what stopped a batch is handed to `incidents.rs`.
 //! Invariant: a process is never killed from here; it reads the configuration and the `.env` anew, as
 //! every run does.
 
-mod telling;
+mod incidents;
 
 use std::process::Stdio;
 
@@ -14,10 +14,10 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
 
-pub(super) use self::telling::Teller;
+pub(super) use self::incidents::BatchIncidents;
 use crate::protocol::{Line, Problem};
 use crate::run::keeper::order::Settings;
-use crate::web::old_interface::{Ended, Reviews};
+use crate::web::legacy_api::{Ended, Reviews};
 
 /// A complaint is a line or two; the rest of standard error is for the log.
 const MAX_COMPLAINT: u64 = 64 * 1024;
@@ -26,7 +26,7 @@ const MAX_COMPLAINT: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct ReviewProcesses {
     settings: Settings,
-    teller: Teller,
+    incidents: BatchIncidents,
 }
 
 /// What a process said.
@@ -38,8 +38,8 @@ struct Said {
 }
 
 impl ReviewProcesses {
-    pub(super) fn new(settings: Settings, teller: Teller) -> Self {
-        Self { settings, teller }
+    pub(super) fn new(settings: Settings, incidents: BatchIncidents) -> Self {
+        Self { settings, incidents }
     }
 
     async fn run(&self, arguments: &[String]) -> (Ended, Option<Problem>) {
@@ -73,7 +73,7 @@ impl ReviewProcesses {
 impl Reviews for ReviewProcesses {
     async fn batch(&self) -> Ended {
         let (ended, problem) = self.run(&["--one-batch".to_owned(), "--json".to_owned()]).await;
-        self.teller.tell(&ended, problem.as_ref()).await;
+        self.incidents.record(&ended, problem.as_ref()).await;
         ended
     }
 
