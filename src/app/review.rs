@@ -38,7 +38,8 @@ use crate::storage::StorageError;
 /// of `signal_grace`.
 const GRACE: Duration = Duration::from_secs(300);
 
-/// Rows may be taken from us by another machine this long after the grace (design decision 7).
+/// How long after the end of the grace another machine may take our rows back (docs/decisions.md,
+/// "Claims are written down first").
 const LEASE_AFTER_GRACE: TimeDelta = TimeDelta::minutes(5);
 
 /// The lease of a review that nobody gave an end: longer than anybody lets one run by hand.

@@ -136,12 +136,12 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
     })
 }
 
-/// The status that a person means: by the table's word for it, or by the contract's.
+/// The status that a person means: by the table's word for it, or by the standard one.
 fn status(word: &str, statuses: &Statuses) -> Result<String, Ended> {
     let known = [SUCCESS, ERROR, RERUN];
     let meant = statuses.meant_by(word);
-    let by_the_contract = known.contains(&word).then(|| word.to_owned());
-    known.contains(&meant.as_str()).then_some(meant).or(by_the_contract).ok_or_else(|| {
+    let standard = known.contains(&word).then(|| word.to_owned());
+    known.contains(&meant.as_str()).then_some(meant).or(standard).ok_or_else(|| {
         let known = known.map(|status| statuses.in_table(status));
         Ended::Usage(format!("--status {word}: write one of {}", known.join(", ")))
     })

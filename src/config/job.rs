@@ -12,7 +12,8 @@ use super::section::{Names, Section};
 use crate::redact::{MARK, Redactor};
 use crate::schedule::{CommandJob, HttpJob, Job};
 
-/// The old service hung up to 660 s a call (contract.md); what is over this is stuck.
+/// A call of the old service that hangs ends by itself after 640 to 660 s (docs/legacy-service.md);
+/// one that outlasts this is stuck.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Time for new rows to come before the next call.
 const IDLE_PAUSE: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ use std::path::Path;
 use url::Url;
 
 use super::section::Section;
-use crate::review::record::statuses::{Statuses, is_of_the_contract};
+use crate::review::record::statuses::{Statuses, is_standard};
 use crate::review::settings::{Columns, ImageSettings, RecordKind, RecordSettings, S3Keys};
 use crate::secret::Secret;
 
@@ -146,7 +146,7 @@ fn statuses(section: Section<'_>) -> Statuses {
             Some(format!(
                 "\"{word}\" is the status `{other}` already: nobody could tell them apart"
             ))
-        } else if word != ours && is_of_the_contract(word) {
+        } else if word != ours && is_standard(word) {
             // Older rows, and other programs, mean something else by it.
             Some(format!("\"{word}\" is the usual word for another status"))
         } else {
@@ -168,7 +168,7 @@ fn check_pick_up(section: &Section<'_>, pick_up: &[String], statuses: &Statuses)
     for status in pick_up {
         let Statuses { processing, success, error, rerun } = statuses;
         let is_written_by_us = [processing, success, error].contains(&status);
-        if status != rerun && !is_written_by_us && is_of_the_contract(status) {
+        if status != rerun && !is_written_by_us && is_standard(status) {
             section.problem(
                 "pick_up",
                 format!(

@@ -14,7 +14,7 @@ use crate::review::settings::{
 };
 use crate::secret::Secret;
 
-/// Design decision 10: connect 10 s, attempt 90 s, all attempts of one try 5 min.
+/// Why these: docs/decisions.md, "Limits of a call".
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(90);
 const TRY_TIMEOUT: Duration = Duration::from_secs(300);

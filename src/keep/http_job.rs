@@ -25,7 +25,7 @@ use super::time_box::Due;
 use super::witness::Witness;
 use call::{Called, call};
 
-/// For TCP and TLS alone; an endpoint that takes longer is not there (design decision 10).
+/// For TCP and TLS alone; an endpoint that takes longer is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Two calls begin at least so far apart: an endpoint that answers at once without doing

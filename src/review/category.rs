@@ -1,4 +1,4 @@
-//! From the model's answer to the category string, exactly as `contract.md` has it.
+//! From the model's answer to the category string, by the rules of docs/legacy-service.md.
 //!
 //! Pure. What the codes mean is the prompt's business; what becomes of an unreadable answer is
 //! `settle`'s: only a whole, valid [`Answer`] gets here.
@@ -11,7 +11,7 @@ pub const GOOD: &str = "good";
 
 /// One thing that a picture can show, in the order of the category string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each variant is the contract's code of the same name")]
+#[expect(missing_docs, reason = "docs/legacy-service.md says what each code means")]
 pub enum Code {
     T1,
     T2,
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contracts_examples_hold() {
+    fn the_documents_examples_hold() {
         for (bits, expected) in [
             (0, "good"),
             (0b1, "good"),               // text, but neither right nor wrong

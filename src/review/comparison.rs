@@ -122,7 +122,7 @@ fn is_same(old: &str, new: &str) -> bool {
 }
 
 /// Whether a category string gives a code; `None`: it does not say. `H1` alone stands for people
-/// with or without correct text (contract, "Category string" 3).
+/// with or without correct text (docs/legacy-service.md, "Category string").
 fn gives(categories: &str, code: Code) -> Option<bool> {
     let codes = codes_of(categories)?;
     if code == Code::T1 && codes.len() == 1 && codes.contains(&Code::H1) {

@@ -1,4 +1,4 @@
-//! The prompt: what the model is asked, with the meanings of `contract.md`.
+//! The prompt: what the model is asked, with the meanings of docs/legacy-service.md.
 //!
 //! The form of the answer (the schema) is the reviewer's business; this is the text and its hash,
 //! which is kept with every result, so that one can see under which words it came about.

@@ -16,8 +16,8 @@ pub mod sqlite;
 pub mod statuses;
 pub mod supabase;
 
-/// `review_status` of a row in somebody's hands. These are the contract's words; what a table calls
-/// them, [`statuses::Statuses`] knows.
+/// `review_status` of a row in somebody's hands. These are the standard words
+/// (docs/legacy-service.md, "States"); [`statuses::Statuses`] knows what a table calls them.
 pub const PROCESSING: &str = "processing";
 /// `review_status` of a reviewed row.
 pub const SUCCESS: &str = "auto_review_success";

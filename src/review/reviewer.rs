@@ -29,13 +29,11 @@ pub struct Prepared {
     pub sha256: String,
 }
 
-/// The model's answer object; every key of `contract.md`'s answer, all present.
+/// The model's answer object, all of whose keys must be there (docs/legacy-service.md, "Category
+/// string").
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the contract's answer object is eleven yes/no keys"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "the answer object has eleven yes/no keys")]
 pub struct Answer {
     /// Any legible writing.
     pub text_present: bool,

@@ -35,9 +35,9 @@ pub struct RecordSettings {
     pub kind: RecordKind,
     /// Table name.
     pub table: String,
-    /// Names of the contract's columns.
+    /// What it calls the standard columns.
     pub columns: Columns,
-    /// Its words for the contract's statuses.
+    /// What it calls the standard statuses.
     pub statuses: Statuses,
     /// Statuses to pick up.
     pub pick_up: Vec<String>,
@@ -60,9 +60,9 @@ pub enum RecordKind {
     },
 }
 
-/// Names of the contract's columns in the user's table.
+/// What the user's table calls the columns of docs/legacy-service.md, "Table".
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is the contract's column of the same name")]
+#[expect(missing_docs, reason = "each field is the standard column of the same name")]
 pub struct Columns {
     pub id: String,
     pub job_id: String,

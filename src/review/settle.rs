@@ -1,4 +1,5 @@
-//! What becomes of a row when a piece of work on its picture has ended: the contract's states.
+//! What becomes of a row when a piece of work on its picture has ended: the states of
+//! docs/legacy-service.md.
 //!
 //! Pure: history and outcome in, decision out. Who writes it down is `batch`'s business; whether a
 //! bucket that refuses a picture refuses them all is `batch::refusals`'.
@@ -14,7 +15,8 @@ use crate::review::record::{ERROR, SUCCESS, Settlement};
 use crate::review::reviewer::{Answer, Fault};
 use crate::review::settings::OnBlocked;
 
-/// Tries of an image; after them it is left alone (contract, "What the user asked for" 3).
+/// Tries of an image; after them it is marked as an error and left alone (docs/legacy-service.md,
+/// "What its users asked for").
 pub const TRIES: usize = 3;
 
 /// Longest reason that is kept, in characters: three of them and the last error must stay readable
@@ -120,13 +122,13 @@ pub enum Next {
 pub struct Policy {
     /// What a picture that the provider blocks becomes.
     pub on_blocked: OnBlocked,
-    /// 30 s and 2 min (design decision 6): long enough for an upload that was still under way or a
+    /// 30 s and 2 min (docs/decisions.md, "Three tries within a run"): long enough for an upload that was still under way or a
     /// hiccup to pass, short enough to fit a box.
     pub waits: [Duration; TRIES - 1],
 }
 
 impl Policy {
-    /// The waits of design decision 6.
+    /// The waits before the second and the third try.
     pub const WAITS: [Duration; TRIES - 1] = [Duration::from_secs(30), Duration::from_secs(120)];
 }
 
@@ -181,7 +183,7 @@ fn success(category: String, details: String) -> Next {
 }
 
 /// A fault of a provider or bucket uses up no try, unless it meets this picture again while others
-/// succeed (design decision 4).
+/// succeed (docs/decisions.md, "A fault of others is never the image's").
 fn fault_of_others(policy: &Policy, history: &History, reason: String, others: Others) -> Next {
     match others {
         Others::Answered if history.own_faults > 0 => failed_try(policy, history, reason, None),

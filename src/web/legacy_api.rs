@@ -1,7 +1,7 @@
 //! The HTTP interface of the service that Lookout replaces, so that its callers need no change.
 //!
 //! `POST /bulk_auto_review` and `POST /auto_review/{job_id}/{image_index}`, with the bodies and status
-//! codes of `contract.md`. The daemon reviews nothing itself: each request is a process of its own,
+//! codes of docs/legacy-service.md. The daemon reviews nothing itself: each request is a process of its own,
 //! behind the port [`Reviews`].
 //! Invariant: a process that was started is left to its end, whether its caller waits or not, so that
 //! no row is lost with a connection.

@@ -62,7 +62,7 @@ fn with_nothing_at_all_an_hourly_review_of_a_folder_is_built_in() {
     assert!(warnings[1].contains("lookout demo"), "{warnings:?}");
 }
 
-/// The old service's `.env`, as contract.md has it, and the two lines the user adds.
+/// The old service's `.env` (docs/legacy-service.md), and the two lines the user adds.
 const OLD_ENV: &str = "\
 # old service
 GEMINI_API_KEY=first-fake-key, second-fake-key

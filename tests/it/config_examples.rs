@@ -62,7 +62,7 @@ fn every_example_is_right_when_it_is_switched_on() {
     assert_eq!(config.switched_off, [""; 0]);
 }
 
-/// The texts are contract.md's, from the old service's own log.
+/// The texts are from the old service's own log (docs/legacy-service.md).
 #[test]
 fn the_old_service_s_failures_are_known_for_what_they_are() {
     let clone = tempfile::tempdir().unwrap();

@@ -152,7 +152,7 @@ async fn a_job_that_is_wound_down_may_finish_what_is_in_hand() {
 
 #[tokio::test]
 async fn the_old_driver_signals_last_after_ctrl_c() {
-    // As the contract has it: a bar on standard error, totals on SIGINT, the text at the very end.
+    // As the old driver does: a bar on standard error, totals on SIGINT, the text at the very end.
     let mut order = shell(
         "trap 'stop=1' INT
          while [ -z \"$stop\" ]; do printf '\\r 42%%|####      | 42/100 [00:07<00:09]' >&2; sleep 0.1; done

@@ -1,4 +1,4 @@
--- The contract's table as a Supabase project has it: roles, grants, and one table a test.
+-- The table of docs/legacy-service.md as a Supabase project has it: roles, grants, one table a test.
 create role anon nologin;
 create role reader nologin;
 create role service_role nologin bypassrls;

@@ -1,5 +1,5 @@
 """The user's old .env plus two lines, no TOML: `lookout doctor`, one `lookout review`, a `lookout
-rerun`, over the real servers; the official Supabase client reads the contract's values. And a table
+rerun`, over the real servers; the official Supabase client reads what was written. And a table
 whose trigger writes its own times: the rows of a review that was killed come back.
 
 usage: servers.py --records --images -- PYTHON whole_review.py BIN

@@ -1,6 +1,6 @@
 //! The old Python service as it is, hour-long hang and all, guarded with the shipped examples.
 //!
-//! Its times are the contract's, a hundred times shorter: a hung call takes 6.6 s instead of 660.
+//! Its times are the real ones divided by a hundred: a hung call takes 6.6 s instead of 660.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -9,15 +9,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{Record, RecordId};
 use crate::review::category::GOOD;
 
-/// Rows that a service took before this and never brought back are stuck (contract, "States of
-/// `review_status`").
+/// Rows that a service took before this and never brought back are stuck
+/// (docs/legacy-service.md, "States").
 pub const STUCK_AFTER: TimeDelta = TimeDelta::days(1);
 
 /// `review_status` of a reviewed row that is to be looked at again.
 pub const RERUN: &str = "rerun_for_clarity";
 
 /// What the old service wrote into the details of rows whose answer it could not read, and which it
-/// nevertheless called good (contract, "What went wrong with it").
+/// nevertheless called good (docs/legacy-service.md, "What went wrong with it").
 pub const UNREADABLE: [&str; 2] =
     ["Error parsing response", "Analysis failed - invalid JSON response."];
 
@@ -94,7 +94,7 @@ pub struct Found {
 /// What becomes of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendBack {
-    /// [`RERUN`], with the category `good` (contract, "States of `review_status`").
+    /// [`RERUN`], with the category `good` (docs/legacy-service.md, "States").
     Rerun,
     /// Back among those that wait, with this status.
     Waiting(String),

@@ -1,4 +1,4 @@
-//! The embedded records: the contract's table in a SQLite file of our own, filled from a folder.
+//! The embedded records: the standard table in a SQLite file of our own, filled from a folder.
 //!
 //! `records.db` may be read by other programs at any time (WAL), and one may change statuses in it
 //! as one would in Supabase; the same conditional writes hold.
@@ -88,7 +88,7 @@ impl SqliteRecords {
         Ok(Self { connection: Arc::new(Mutex::new(connection)), sql })
     }
 
-    /// The same records in a table that has words of its own for the contract's statuses.
+    /// The same records in a table that has words of its own for the standard statuses.
     #[must_use]
     pub fn with_statuses(self, statuses: &Statuses) -> Self {
         let sql = Statements { statuses: statuses.clone(), ..Arc::unwrap_or_clone(self.sql) };
@@ -462,7 +462,7 @@ pub fn files_below(root: &Path) -> std::io::Result<Vec<NewRecord>> {
     Ok(files.iter().filter_map(|file| record_of(&root, file)).collect())
 }
 
-/// Design decision 11.
+/// A file as a row; a file keeps its id from run to run (docs/decisions.md, "A folder as a table").
 fn record_of(root: &Path, file: &Path) -> Option<NewRecord> {
     let relative = file.strip_prefix(root).ok()?;
     let name = relative.as_os_str().as_encoded_bytes();

@@ -1,17 +1,17 @@
-//! What the contract's statuses are called in the user's table.
+//! What the standard statuses (docs/legacy-service.md, "States") are called in the user's table.
 //!
-//! Everything but the adapters and what is shown to people speaks the contract's words; here they are
+//! Everything but the adapters and what is shown to people speaks the standard words; here they are
 //! turned into the table's and back. `auto_review_status` is no status of this kind: what stands there
-//! (category string, `auto_review_error`) is the contract's format and stays.
-//! Invariant: both ways lose nothing: a word of the table that only looks like one of the contract's
-//! comes in quotes, so that nobody takes its row for one of ours.
+//! (category string, `auto_review_error`) is the same in every table.
+//! Invariant: both ways lose nothing: a word of the table that only looks like a standard one comes in
+//! quotes, so that nobody takes its row for one of ours.
 
 use super::selection::RERUN;
 use super::{ERROR, PROCESSING, SUCCESS};
 
 /// The table's words, `[records.statuses]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each field is the contract's status of the same meaning")]
+#[expect(missing_docs, reason = "each field is the standard status of the same meaning")]
 pub struct Statuses {
     pub processing: String,
     pub success: String,
@@ -31,7 +31,7 @@ impl Default for Statuses {
 }
 
 impl Statuses {
-    /// The key in the configuration, the contract's word and the table's.
+    /// The key in the configuration, the standard word and the table's.
     #[must_use]
     pub fn all(&self) -> [(&'static str, &'static str, &str); 4] {
         [
@@ -49,7 +49,7 @@ impl Statuses {
             return word;
         }
         let quoted = status.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-        quoted.filter(|word| is_of_the_contract(word)).unwrap_or(status)
+        quoted.filter(|word| is_standard(word)).unwrap_or(status)
     }
 
     /// The same for a list.
@@ -63,15 +63,15 @@ impl Statuses {
     pub fn meant_by(&self, word: &str) -> String {
         match self.all().into_iter().find(|(_, _, theirs)| *theirs == word) {
             Some((_, ours, _)) => ours.to_owned(),
-            None if is_of_the_contract(word) => format!("\"{word}\""),
+            None if is_standard(word) => format!("\"{word}\""),
             None => word.to_owned(),
         }
     }
 }
 
-/// Whether the contract has a meaning for it.
+/// Whether it is one of the words that Lookout and the old service give a meaning to.
 #[must_use]
-pub fn is_of_the_contract(word: &str) -> bool {
+pub fn is_standard(word: &str) -> bool {
     [PROCESSING, SUCCESS, ERROR, RERUN].contains(&word)
 }
 

@@ -101,13 +101,13 @@ impl SupabaseRecords {
         })
     }
 
-    /// The same records in a table that has words of its own for the contract's statuses.
+    /// The same records in a table that has words of its own for the standard statuses.
     #[must_use]
     pub fn with_statuses(self, statuses: &Statuses) -> Self {
         Self { table: self.table.with_statuses(statuses), ..self }
     }
 
-    /// Whether the table is there with the contract's columns, and what the key sees of it.
+    /// Whether the table is there with the standard columns, and what the key sees of it.
     ///
     /// # Errors
     /// What is wrong, and what to do.

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_contracts_name_makes_the_contracts_address() {
+    fn the_old_services_template_makes_the_old_services_address() {
         let url = source(URL, &[]).address(&record(Some("abc"), Some(0))).unwrap();
         assert_eq!(url.as_str(), "https://bucket.s3.us-east-1.amazonaws.com/abc__0.jpg");
         let url = source(URL, &[]).address(&record(Some("../../x"), Some(0))).unwrap();

@@ -89,7 +89,8 @@ impl Template {
     }
 }
 
-/// The contract's columns by their own names, all others by the table's.
+/// The standard columns (docs/legacy-service.md, "Table") by their standard names, all others by
+/// the table's.
 fn value(record: &Record, column: &str) -> Option<String> {
     match column {
         "id" => Some(record.id.0.clone()),

@@ -35,7 +35,7 @@ fn settlement() -> Settlement {
 }
 
 #[tokio::test]
-async fn a_claim_takes_a_row_once_and_the_result_stands_in_the_contracts_columns() {
+async fn a_claim_takes_a_row_once_and_the_result_stands_in_the_standard_columns() {
     let folder = tempfile::tempdir().unwrap();
     let records = with_rows(folder.path(), &["a", "b"]).await;
     let ids = [RecordId("a".into()), RecordId("missing".into())];
@@ -91,7 +91,7 @@ async fn a_table_with_words_of_its_own_for_the_statuses_holds_no_others() {
     assert_eq!(records.settle(&claimed[1], &error).await, Ok(Written::Yes));
     assert_eq!(records.give_back(&claimed[2]).await, Ok(Written::Yes));
     assert_eq!(in_table(), ["done", "broken", "downloaded"]);
-    // What stands in the other column is the contract's format.
+    // `auto_review_status` is not renamed: [records.statuses] is about `review_status` alone.
     let found = records.rows_by_id(&ids[..2]).await.unwrap();
     assert_eq!(found[1].auto_review_status.as_deref(), Some("auto_review_error"));
     assert_eq!(records.send_back(&found, &SendBack::Rerun).await.unwrap().len(), 2);

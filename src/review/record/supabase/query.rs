@@ -69,7 +69,7 @@ impl Table {
         }
     }
 
-    /// With words of its own for the contract's statuses.
+    /// With words of its own for the standard statuses.
     pub(super) fn with_statuses(self, statuses: &Statuses) -> Self {
         Self { statuses: statuses.clone(), ..self }
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::review::record::{Record, RecordError, RecordId};
 use crate::review::settings::Columns;
 
-/// A row; columns of the contract under their configured names, the rest as text.
+/// A row; the standard columns under their configured names, the rest as text.
 pub(super) fn record(row: &Map<String, Value>, columns: &Columns) -> Result<Record, RecordError> {
     let need = |name: &str| {
         text(row.get(name)).ok_or_else(|| {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_without_the_contracts_columns_is_a_wrong_configuration() {
+    fn a_row_without_the_standard_columns_is_a_wrong_configuration() {
         let error = record(&row(&json!({"uuid": "x"})), &Columns::default()).unwrap_err();
         assert!(matches!(&error, RecordError::Misconfigured(text) if text.contains("\"id\"")));
     }

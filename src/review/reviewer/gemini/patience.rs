@@ -20,7 +20,8 @@ pub struct Patience {
 }
 
 impl Default for Patience {
-    /// What Google's own clients do (1 s, doubling), and design decision 10 for outages.
+    /// What Google's own clients do (1 s, doubling); for outages docs/decisions.md, "Limits of a
+    /// call".
     fn default() -> Self {
         Self {
             pause: Duration::from_secs(1),

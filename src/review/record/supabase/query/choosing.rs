@@ -119,7 +119,7 @@ mod tests {
     use chrono::{TimeZone as _, Utc};
 
     #[test]
-    fn sending_back_has_plain_filters_only_and_changes_the_contracts_columns() {
+    fn sending_back_has_plain_filters_only_and_changes_the_standard_columns() {
         let table = Table::new("http://db.invalid/rest/v1", "midbot_images", Columns::default());
         let ids = [RecordId("a,b".into())];
         let mut rows = Alike {
