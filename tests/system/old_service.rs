@@ -159,7 +159,7 @@ fn the_old_driver_is_told_about_when_its_first_hung_call_ends() {
     world.write("answer.json", UNREACHABLE);
     let cwd = format!("cwd = {:?}", world.path().to_str().unwrap());
     let edits = [
-        ("argv = [\"python\", \"run_bulk_auto_review.py\"]", "argv = [\"sh\", \"driver.sh\"]"),
+        ("argv = [\"python3\", \"run_bulk_auto_review.py\"]", "argv = [\"sh\", \"driver.sh\"]"),
         ("cwd = \"/srv/review\"", cwd.as_str()),
         ("stall_after = \"15m\"", "stall_after = \"9s\""),
     ];
