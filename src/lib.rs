@@ -17,6 +17,7 @@ pub mod protocol;
 pub mod pulse;
 pub mod redact;
 pub mod secret;
+pub mod sqlite;
 pub mod storage;
 
 pub mod schedule;

@@ -1,13 +1,9 @@
 //! How a durable store fails, as far as anybody decides by it.
 //!
-//! A leaf: ports return it, adapters make it, loops match on it. It says nothing of SQL; the one
-//! thing that every SQLite file of ours has in common, its journal, is set here.
+//! Ports return it, adapters make it, loops match on it. It says nothing of what the store is:
+//! what is particular to SQLite is [`crate::sqlite`]'s.
 
-use rusqlite::{Connection, ErrorCode, Result};
 use thiserror::Error;
-
-/// Each attempt that fails means that another process has just moved on; a handful opens at once.
-const SWITCHES: u32 = 100;
 
 /// Why a row could not be read or written.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
@@ -22,23 +18,4 @@ pub enum StorageError {
     /// The file is not a database we understand (damaged, or from a newer version).
     #[error("the database can't be read: {0}")]
     Unreadable(String),
-}
-
-/// Gives the file a write-ahead log that is safe from power cuts. SQLite waits for other processes
-/// everywhere but in this step (its busy handler is not asked): while another one is at it, this
-/// waits for that one's lock and looks again.
-///
-/// # Errors
-/// What SQLite says, among it that the file was busy for longer than the connection's time limit.
-pub fn write_ahead(connection: &Connection) -> Result<()> {
-    let switch = || connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;");
-    for _ in 0..SWITCHES {
-        match switch() {
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
-                connection.execute_batch("BEGIN IMMEDIATE; COMMIT;")?;
-            }
-            done => return done,
-        }
-    }
-    switch()
 }

@@ -46,6 +46,7 @@ mod reloading;
 mod review;
 mod sources;
 mod stand_in;
+mod upgrades;
 mod usual;
 mod verdicts;
 mod web_pages;

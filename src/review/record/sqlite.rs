@@ -17,7 +17,7 @@ use super::selection::{Found, Selection, SendBack};
 use super::statuses::Statuses;
 use super::{Claimed, Cursor, Record, RecordError, RecordId, Records, Settlement, Written};
 use crate::review::settings::Columns;
-use crate::storage::write_ahead;
+use crate::sqlite::write_ahead;
 
 mod choosing;
 

@@ -1,7 +1,7 @@
 //! `review.db`: claims, tries, money and the evidence of each answer, in SQLite.
 //!
-//! WAL with `synchronous=FULL`, one connection behind a mutex, calls off the runtime. Several
-//! reviews may use one file at the same time.
+//! How the file is opened and asked is [`crate::sqlite`]'s business. Several reviews may use one at
+//! the same time.
 //! Invariant: a claim has one holder; its taking over is one conditional write in a transaction.
 
 mod dead;
@@ -10,25 +10,21 @@ pub mod reading;
 mod schema;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use self::holder::{Identity, Life};
-use self::schema::{migrate, translate};
+use self::schema::SCHEMA;
 use super::{Begin, Begun, Company, Fence, Orphan, Row, Spent, Tries, TryEnd, TryId};
 use crate::review::record::{Claimed, RecordId};
 use crate::review::settings::BudgetSettings;
 use crate::review::settle::History;
-use crate::storage::{StorageError, write_ahead};
-
-/// How long we wait for another review's write; each takes milliseconds, but a hundred claims
-/// on a slow disk may queue.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::sqlite::Database;
+use crate::storage::StorageError;
 
 /// Rounding of sums of dollars must not refuse the last call that just fits.
 const USD_TOLERANCE: f64 = 1e-9;
@@ -49,7 +45,7 @@ pub struct HolderSettings {
 /// The port on SQLite. Its lock file lives as long as the value.
 #[derive(Debug)]
 pub struct SqliteTries {
-    connection: Arc<Mutex<Connection>>,
+    database: Database,
     us: Us,
     _life: Life,
 }
@@ -74,11 +70,11 @@ impl SqliteTries {
             format!("the state directory {} can't be made", state_dir.display())
         })?;
         let file = state_dir.join("review.db");
-        let connection =
-            connect(&file).with_context(|| format!("{} can't be opened", file.display()))?;
+        let database = Database::open(&file, &SCHEMA)
+            .with_context(|| format!("{} can't be opened", file.display()))?;
         let life = Life::begin(state_dir)?;
         let identity = Identity::of_this_process();
-        let holder = enter(&connection, settings, &identity, &life.name)?;
+        let holder = enter(&database, settings, &identity, &life.name)?;
         let us = Us {
             holder,
             scope: settings.scope.clone(),
@@ -86,7 +82,7 @@ impl SqliteTries {
             identity,
             state_dir: state_dir.to_owned(),
         };
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), us, _life: life })
+        Ok(Self { database, us, _life: life })
     }
 
     /// Runs `work` in one transaction off the runtime; it is committed if `work` returns `Ok`.
@@ -95,38 +91,19 @@ impl SqliteTries {
         T: Send + 'static,
         F: FnOnce(&Transaction<'_>, &Us) -> rusqlite::Result<T> + Send + 'static,
     {
-        let connection = Arc::clone(&self.connection);
         let us = self.us.clone();
-        tokio::task::spawn_blocking(move || {
-            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let transaction = connection
-                .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-                .map_err(translate)?;
-            let value = work(&transaction, &us).map_err(translate)?;
-            transaction.commit().map_err(translate)?;
-            Ok(value)
-        })
-        .await
-        .map_err(|error| StorageError::Unreadable(format!("a database call panicked: {error}")))?
+        self.database.transact(move |transaction| work(transaction, &us)).await
     }
 }
 
-fn connect(file: &Path) -> Result<Connection, StorageError> {
-    let mut connection = Connection::open(file).map_err(translate)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(translate)?;
-    write_ahead(&connection).map_err(translate)?;
-    migrate(&mut connection)?;
-    Ok(connection)
-}
-
 fn enter(
-    connection: &Connection,
+    database: &Database,
     settings: &HolderSettings,
     identity: &Identity,
     lock_name: &str,
 ) -> Result<i64, StorageError> {
-    connection
-        .query_row(
+    database.now(|connection| {
+        connection.query_row(
             "INSERT INTO holders (scope, run, machine, boot_id, pid, start_ticks, lock_name,
                  started_at, lease_until)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING id",
@@ -143,7 +120,7 @@ fn enter(
             ],
             |row| row.get(0),
         )
-        .map_err(translate)
+    })
 }
 
 #[async_trait]

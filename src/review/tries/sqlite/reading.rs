@@ -10,9 +10,10 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use serde::Serialize;
 
-use super::{BUSY_TIMEOUT, parse, unsigned};
+use super::schema::SCHEMA;
+use super::{parse, unsigned};
 use crate::review::record::RecordId;
-use crate::review::tries::sqlite::schema::translate;
+use crate::sqlite;
 use crate::storage::StorageError;
 
 /// Answers that an average is made of: enough to even out large and small pictures, few enough that
@@ -92,7 +93,7 @@ impl Notes {
             return Ok(None);
         }
         let connection = connect(&file).map_err(translate)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(translate)?;
+        connection.busy_timeout(SCHEMA.busy_timeout).map_err(translate)?;
         let n_tables: i64 = connection
             .query_row("SELECT count(*) FROM sqlite_master WHERE name = 'tries'", [], |row| {
                 row.get(0)
@@ -204,4 +205,8 @@ fn try_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<TryRow> {
         cleared: row.get(18)?,
         scope: row.get(19)?,
     })
+}
+
+fn translate(error: rusqlite::Error) -> StorageError {
+    sqlite::translate(SCHEMA.file, &error)
 }

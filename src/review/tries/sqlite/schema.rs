@@ -1,10 +1,16 @@
-//! The tables of `review.db` and how they come to be.
+//! The tables of `review.db`.
 //!
+//! How they are brought up to date is [`crate::sqlite`]'s business.
 //! Invariant: entries of [`MIGRATIONS`] are never changed, only appended.
 
-use rusqlite::{Connection, ErrorCode};
+use std::time::Duration;
 
-use crate::storage::StorageError;
+use crate::sqlite::Schema;
+
+/// A write waits for those of other reviews: each takes milliseconds, but a hundred claims on a slow
+/// disk may queue.
+pub(super) const SCHEMA: Schema =
+    Schema { file: "review.db", migrations: MIGRATIONS, busy_timeout: Duration::from_secs(30) };
 
 /// One entry a version.
 ///
@@ -86,43 +92,3 @@ const MIGRATIONS: &[&str] = &[
     ) WITHOUT ROWID;
 ",
 ];
-
-/// Applies what is missing. Two processes may do so at once: each version is one transaction that
-/// looks again after it has the write lock.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), StorageError> {
-    loop {
-        let transaction = connection
-            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)
-            .map_err(translate)?;
-        let version: u32 = transaction
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(translate)?;
-        let n_known = MIGRATIONS.len();
-        if version as usize > n_known {
-            return Err(StorageError::Unreadable(format!(
-                "review.db was written by a newer Lookout (schema {version}, this one knows \
-                 {n_known}); start that version, or move the file away"
-            )));
-        }
-        let Some(sql) = MIGRATIONS.get(version as usize) else { return Ok(()) };
-        transaction.execute_batch(sql).map_err(translate)?;
-        transaction.pragma_update(None, "user_version", version + 1).map_err(translate)?;
-        transaction.commit().map_err(translate)?;
-    }
-}
-
-/// SQLite's error as far as anybody decides by it.
-pub(super) fn translate(error: rusqlite::Error) -> StorageError {
-    let text = format!("review.db: {error}");
-    match error.sqlite_error_code() {
-        Some(
-            ErrorCode::DiskFull
-            | ErrorCode::ReadOnly
-            | ErrorCode::SystemIoFailure
-            | ErrorCode::CannotOpen
-            | ErrorCode::PermissionDenied,
-        ) => StorageError::Unwritable(text),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StorageError::Busy(text),
-        _ => StorageError::Unreadable(text),
-    }
-}

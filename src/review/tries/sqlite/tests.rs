@@ -1,6 +1,8 @@
 //! What `review.db` remembers, through the port. A process dies here by dropping its value: the
 //! lock is freed as the kernel would free it.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::review::reviewer::Evidence;
 use crate::review::tries::TryOutcome;

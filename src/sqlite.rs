@@ -1,0 +1,457 @@
+//! The SQLite files of our own: opened, migrated, used off the runtime, their errors translated.
+//!
+//! What stands in the tables is their owners' business ([`crate::store`] and the review's tries);
+//! how a store fails, as far as anybody decides by it, is [`crate::storage`]'s.
+//! Invariant: before the tables of a file change, a copy of it as it was lies beside it, and either
+//! all missing migrations are applied or none.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::storage::StorageError;
+
+/// Each attempt that fails means that another process has just moved on; a handful opens at once.
+const SWITCHES: u32 = 100;
+
+/// Rows, reasons and addresses are nobody else's business.
+const OWNER_ONLY: u32 = 0o600;
+
+/// A file of ours and how its tables came to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Schema {
+    /// Its name, for messages.
+    pub file: &'static str,
+    /// SQL, one entry a version; entries are never changed, only appended.
+    pub migrations: &'static [&'static str],
+    /// How long a write waits for another process's.
+    pub busy_timeout: Duration,
+}
+
+/// An open file; clones share its connection.
+#[derive(Clone, Debug)]
+pub struct Database {
+    connection: Arc<Mutex<Connection>>,
+    file: &'static str,
+    place: Place,
+}
+
+/// Where the rows are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Disk,
+    Memory,
+}
+
+impl Database {
+    /// Opens or creates the file and brings its tables up to date. A file that is new belongs to
+    /// its owner alone; SQLite gives its companions the same rights.
+    ///
+    /// # Errors
+    /// When the file can't be opened, copied or written, or is from a newer version.
+    pub fn open(path: &Path, schema: &Schema) -> Result<Self, StorageError> {
+        match OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path) {
+            Ok(_) => {}
+            // An existing file keeps the rights that somebody may have given it on purpose; what
+            // else is wrong with the place is said by SQLite.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(StorageError::Unwritable(format!("{}: {error}", path.display())));
+            }
+        }
+        let connection = Connection::open(path).map_err(|error| translate(schema.file, &error))?;
+        let mut connection = prepare(connection, schema)?;
+        migrate(&mut connection, Some(path), schema)?;
+        Ok(Self::of(connection, schema, Place::Disk))
+    }
+
+    /// A database that is gone with its last handle.
+    ///
+    /// # Errors
+    /// When SQLite can't allocate it.
+    pub fn in_memory(schema: &Schema) -> Result<Self, StorageError> {
+        let connection =
+            Connection::open_in_memory().map_err(|error| translate(schema.file, &error))?;
+        let mut connection = prepare(connection, schema)?;
+        migrate(&mut connection, None, schema)?;
+        Ok(Self::of(connection, schema, Place::Memory))
+    }
+
+    fn of(connection: Connection, schema: &Schema, place: Place) -> Self {
+        Self { connection: Arc::new(Mutex::new(connection)), file: schema.file, place }
+    }
+
+    /// Runs `work` in one transaction off the runtime; it is committed if `work` returns `Ok`.
+    ///
+    /// # Errors
+    /// What SQLite says, as a [`StorageError`].
+    pub async fn transact<T, F>(&self, work: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.on_connection(|connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        })
+        .await
+    }
+
+    /// Runs `work` in one transaction that only reads, off the runtime. It works while the disk is
+    /// full or read-only, when [`Database::transact`] does not.
+    ///
+    /// # Errors
+    /// What SQLite says, as a [`StorageError`].
+    pub async fn read<T, F>(&self, work: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    {
+        self.on_connection(|connection| work(&connection.transaction()?)).await
+    }
+
+    /// Runs `work` here and now, for what is done once before there is a runtime to wait on.
+    ///
+    /// # Errors
+    /// What SQLite says, as a [`StorageError`].
+    pub fn now<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StorageError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&connection).map_err(|error| translate(self.file, &error))
+    }
+
+    async fn on_connection<T, F>(&self, work: F) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let connection = Arc::clone(&self.connection);
+        let file = self.file;
+        let call = move || {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&mut connection).map_err(|error| translate(file, &error))
+        };
+        match self.place {
+            // Nothing to wait for, and a simulated month has a million calls.
+            Place::Memory => call(),
+            Place::Disk => tokio::task::spawn_blocking(call).await.map_err(|error| {
+                StorageError::Unreadable(format!("{file}: a database call panicked: {error}"))
+            })?,
+        }
+    }
+}
+
+fn prepare(connection: Connection, schema: &Schema) -> Result<Connection, StorageError> {
+    let set_up = || {
+        connection.busy_timeout(schema.busy_timeout)?;
+        write_ahead(&connection)?;
+        connection.execute_batch("PRAGMA foreign_keys=ON;")
+    };
+    set_up().map_err(|error| translate(schema.file, &error))?;
+    Ok(connection)
+}
+
+/// Gives the file a write-ahead log that is safe from power cuts. SQLite waits for other processes
+/// everywhere but in this step (its busy handler is not asked): while another one is at it, this
+/// waits for that one's lock and looks again.
+///
+/// # Errors
+/// What SQLite says, among it that the file was busy for longer than the connection's time limit.
+pub fn write_ahead(connection: &Connection) -> rusqlite::Result<()> {
+    let switch = || connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;");
+    for _ in 0..SWITCHES {
+        match switch() {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                connection.execute_batch("BEGIN IMMEDIATE; COMMIT;")?;
+            }
+            done => return done,
+        }
+    }
+    switch()
+}
+
+/// Applies what is missing in one transaction, after a copy was made. Two processes may do so at
+/// once (a daemon and `lookout status`): each looks again under the write lock. A file that is up
+/// to date is only read, so that a full disk hides nothing from anybody.
+fn migrate(
+    connection: &mut Connection,
+    path: Option<&Path>,
+    schema: &Schema,
+) -> Result<(), StorageError> {
+    let failed = |error: rusqlite::Error| translate(schema.file, &error);
+    let newest = schema.migrations.len();
+    if version(connection, schema)? == newest {
+        return Ok(());
+    }
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let from = version(&transaction, schema)?;
+    let missing = schema.migrations.get(from..).unwrap_or_default();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // A file without tables has nothing to lose.
+    let copy = match path {
+        Some(path) if from > 0 => Some(keep_copy(path, newest, schema)?),
+        Some(_) | None => None,
+    };
+    for sql in missing {
+        transaction.execute_batch(sql).map_err(failed)?;
+    }
+    transaction.pragma_update(None, "user_version", newest as u32).map_err(failed)?;
+    transaction.commit().map_err(failed)?;
+    if let Some(copy) = copy {
+        tracing::info!(
+            file = schema.file,
+            from,
+            to = newest,
+            copy = %copy.display(),
+            "migrated the database; a copy of the old file is kept, delete it when you no longer \
+             need to go back to the earlier version"
+        );
+    }
+    Ok(())
+}
+
+fn version(connection: &Connection, schema: &Schema) -> Result<usize, StorageError> {
+    let version: u32 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(|error| translate(schema.file, &error))?;
+    let (version, n_known) = (version as usize, schema.migrations.len());
+    if version > n_known {
+        return Err(StorageError::Unreadable(format!(
+            "{} was written by a newer Lookout (schema {version}, this one knows {n_known}); \
+             start that version, or move the file away",
+            schema.file
+        )));
+    }
+    Ok(version)
+}
+
+/// Writes the file as it is, its write-ahead log included, to `<file>.before-schema-<to>` beside
+/// it. The caller holds the write lock, so that nothing is added meanwhile.
+fn keep_copy(path: &Path, to: usize, schema: &Schema) -> Result<PathBuf, StorageError> {
+    let copy = beside(path, &format!(".before-schema-{to}"));
+    let unfinished = beside(&copy, ".new");
+    let failed = |error: std::io::Error| {
+        StorageError::Unwritable(format!(
+            "{} was not migrated, because no copy of it could be kept at {}: {error}",
+            schema.file,
+            copy.display()
+        ))
+    };
+    match fs::remove_file(&unfinished) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    // `VACUUM INTO` takes an empty file as it is, with its rights.
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(OWNER_ONLY)
+        .open(&unfinished)
+        .map_err(failed)?;
+    let name = unfinished.to_str().ok_or_else(|| failed(ErrorKind::InvalidFilename.into()))?;
+    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .and_then(|reader| {
+            reader.busy_timeout(schema.busy_timeout)?;
+            reader.execute("VACUUM INTO ?1", [name])
+        })
+        .map_err(|error| failed(std::io::Error::other(error)))?;
+    let sync = |path: &Path| File::open(path)?.sync_all();
+    sync(&unfinished).map_err(failed)?;
+    fs::rename(&unfinished, &copy).map_err(failed)?;
+    copy.parent().map_or(Ok(()), sync).map_err(failed)?;
+    Ok(copy)
+}
+
+/// The path with something added to its last part.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path.as_os_str());
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// SQLite's error as far as anybody decides by it; `file` is named in its text.
+#[must_use]
+pub fn translate(file: &str, error: &rusqlite::Error) -> StorageError {
+    let text = format!("{file}: {error}");
+    match error.sqlite_error_code() {
+        Some(
+            ErrorCode::DiskFull
+            | ErrorCode::ReadOnly
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::PermissionDenied,
+        ) => StorageError::Unwritable(text),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StorageError::Busy(text),
+        _ => StorageError::Unreadable(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Barrier;
+
+    use super::*;
+
+    const FIRST: &[&str] = &["CREATE TABLE notes (text TEXT);"];
+    const THIRD: &[&str] = &[
+        "CREATE TABLE notes (text TEXT);",
+        "ALTER TABLE notes ADD COLUMN author TEXT;",
+        "UPDATE notes SET author = 'unknown'; DELETE FROM notes WHERE text = 'old';",
+    ];
+    const BROKEN: &[&str] = &[
+        "CREATE TABLE notes (text TEXT);",
+        "ALTER TABLE notes ADD COLUMN author TEXT;",
+        "INSERT INTO nowhere VALUES (1);",
+    ];
+
+    fn schema(migrations: &'static [&'static str]) -> Schema {
+        Schema { file: "notes.db", migrations, busy_timeout: Duration::from_secs(5) }
+    }
+
+    fn texts(path: &Path) -> Vec<String> {
+        let connection = Connection::open(path).unwrap();
+        let mut select = connection.prepare("SELECT text FROM notes ORDER BY text").unwrap();
+        let texts = select.query_map([], |row| row.get(0)).unwrap();
+        texts.collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    /// A file of the first version, opened by somebody who has just written to it.
+    fn first_version(path: &Path) -> Database {
+        let database = Database::open(path, &schema(FIRST)).unwrap();
+        database.now(|notes| notes.execute("INSERT INTO notes VALUES ('old')", [])).unwrap();
+        database
+    }
+
+    fn names_in(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> =
+            names.filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm")).collect();
+        names.sort();
+        names
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_migration_keeps_one_copy_of_the_file_as_it_was_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.db");
+        // What was written last stands in the write-ahead log only: the writer is still there.
+        let writer = first_version(&path);
+        for _ in 0..2 {
+            Database::open(&path, &schema(THIRD)).unwrap();
+            assert_eq!(names_in(folder.path()), ["notes.db", "notes.db.before-schema-3"]);
+        }
+        let copy = folder.path().join("notes.db.before-schema-3");
+        assert_eq!(texts(&copy), ["old"], "the row that the migration deleted");
+        assert_eq!(mode(&copy), 0o600);
+        assert!(texts(&path).is_empty());
+        Database::open(&copy, &schema(FIRST)).unwrap();
+        drop(writer);
+    }
+
+    #[test]
+    fn a_new_file_belongs_to_its_owner_alone_and_needs_no_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.db");
+        let database = Database::open(&path, &schema(THIRD)).unwrap();
+        database.now(|notes| notes.execute("INSERT INTO notes VALUES ('a', 'b')", [])).unwrap();
+        assert_eq!(names_in(folder.path()), ["notes.db"]);
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(&folder.path().join("notes.db-wal")), 0o600);
+    }
+
+    #[test]
+    fn a_migration_that_fails_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.db");
+        first_version(&path);
+        assert!(Database::open(&path, &schema(BROKEN)).is_err());
+        let reopened = Database::open(&path, &schema(FIRST)).unwrap();
+        reopened.now(|notes| notes.execute("INSERT INTO notes VALUES ('one column')", [])).unwrap();
+        assert_eq!(texts(&path), ["old", "one column"]);
+    }
+
+    #[test]
+    fn a_file_is_not_migrated_when_its_copy_cannot_be_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.db");
+        first_version(&path);
+        // A folder in the copy's place, which nothing can be renamed to.
+        let copy = folder.path().join("notes.db.before-schema-3");
+        fs::create_dir(&copy).unwrap();
+        fs::write(copy.join("in-the-way"), "").unwrap();
+        let error = Database::open(&path, &schema(THIRD)).unwrap_err();
+        assert!(matches!(&error, StorageError::Unwritable(_)), "{error:?}");
+        assert!(error.to_string().contains("notes.db was not migrated"), "{error}");
+        assert_eq!(texts(&path), ["old"]);
+    }
+
+    #[test]
+    fn many_processes_may_open_a_file_that_must_be_migrated_at_once() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("notes.db");
+            first_version(&path);
+            let together = Barrier::new(8);
+            std::thread::scope(|scope| {
+                let open = || {
+                    together.wait();
+                    Database::open(&path, &schema(THIRD)).map(drop)
+                };
+                let openers: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+                for opener in openers {
+                    assert_eq!(opener.join().unwrap(), Ok(()));
+                }
+            });
+            assert_eq!(names_in(folder.path()), ["notes.db", "notes.db.before-schema-3"]);
+        }
+    }
+
+    #[test]
+    fn many_processes_may_open_a_new_file_at_once() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("notes.db");
+            let together = Barrier::new(8);
+            std::thread::scope(|scope| {
+                let open = || {
+                    together.wait();
+                    Database::open(&path, &schema(THIRD)).map(drop)
+                };
+                let openers: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+                for opener in openers {
+                    assert_eq!(opener.join().unwrap(), Ok(()));
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_newer_version_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.db");
+        Database::open(&path, &schema(THIRD)).unwrap();
+        let error = Database::open(&path, &schema(FIRST)).unwrap_err().to_string();
+        assert!(error.contains("newer Lookout") && error.contains("start that version"), "{error}");
+    }
+}
