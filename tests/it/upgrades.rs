@@ -58,7 +58,7 @@ fn assert_copies(state_dir: &Path, before: &[(String, usize)]) {
             continue;
         }
         let copy = format!("{name}.before-schema-{now}");
-        assert_eq!(copies, [copy.clone()]);
+        assert_eq!(copies, std::slice::from_ref(&copy));
         assert_eq!(version_of(&state_dir.join(&copy)), *version);
         let mode = fs::metadata(state_dir.join(&copy)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
