@@ -2,12 +2,14 @@
 //!
 //! Invariant: whoever holds a [`StateLock`] is the only one that plans, claims and judges.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
+
+/// How often a lock is asked for while only [`is_held`] has it: that holds it for microseconds.
+const ATTEMPTS: u32 = 1_000;
 
 /// The lock; given back when dropped or when the process ends, however it ends.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub enum LockError {
         /// The state directory.
         directory: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -67,7 +69,7 @@ impl StateLock {
             .write(true)
             .open(&path)
             .map_err(unusable)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if !is_taken(&file).map_err(unusable)? {
             let pid = std::fs::read_to_string(&path).unwrap_or_default();
             let pid = if pid.trim().is_empty() { "unknown" } else { pid.trim() }.to_owned();
             return Err(LockError::Held { pid, directory: state_dir.to_owned() });
@@ -80,9 +82,48 @@ impl StateLock {
     }
 }
 
+/// Takes the lock; `false`: another process has it. A shared lock is no daemon's, but of somebody
+/// who looks whether there is one, and is gone a moment later.
+fn is_taken(file: &File) -> io::Result<bool> {
+    for _ in 0..ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        match file.try_lock_shared() {
+            Ok(()) => std::thread::yield_now(),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a daemon has the lock of this state directory right now. Nothing is made or changed.
+#[must_use]
+pub fn is_held(state_dir: &Path) -> bool {
+    let Ok(file) = File::open(state_dir.join("lock")) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn looking_for_a_daemon_makes_nothing_and_keeps_none_from_starting() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(!is_held(directory.path()));
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        drop(StateLock::take(directory.path()).unwrap());
+        let path = directory.path().to_owned();
+        let looking = std::thread::spawn(move || (0..2_000).filter(|_| is_held(&path)).count());
+        for _ in 0..200 {
+            StateLock::take(directory.path()).unwrap();
+        }
+        looking.join().unwrap();
+    }
 
     #[test]
     fn a_second_daemon_is_refused_with_the_pid_of_the_first() {
@@ -90,7 +131,9 @@ mod tests {
         let first = StateLock::take(directory.path()).unwrap();
         let error = StateLock::take(directory.path()).unwrap_err().to_string();
         assert!(error.contains(&std::process::id().to_string()), "{error}");
+        assert!(is_held(directory.path()));
         drop(first);
+        assert!(!is_held(directory.path()));
         StateLock::take(directory.path()).unwrap();
     }
 }

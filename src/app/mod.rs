@@ -13,6 +13,7 @@ pub mod lock;
 pub mod open_state;
 pub mod reload;
 pub mod review;
+pub mod run_now;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use chrono::SecondsFormat;
 
-use super::screen::{self, Cell, Format, JsonFlag, Table, Tone};
+use super::output::table::{Cell, Table};
+use super::output::{self, Format, JsonFlag, Output, Tone};
 use super::{EXIT_FAILED, EXIT_OK, load_config};
 use crate::alert::channel::{self, ChannelSettings, Envelope};
 use crate::alert::message;
@@ -46,28 +47,29 @@ pub fn run(file: Option<PathBuf>, command: &AlertCommand) -> u8 {
     };
     match super::on_a_runtime(obey(&config, command)) {
         Ok(code) => code,
-        Err(error) => screen::fail(&format!("lookout: {error:#}")),
+        Err(error) => output::fail(&format!("lookout: {error:#}")),
     }
 }
 
 async fn obey(config: &Config, command: &AlertCommand) -> anyhow::Result<u8> {
-    let (clock, mut out) = (SystemClock, io::stdout());
-    match command {
+    let (clock, mut out) = (SystemClock, Output::stdout());
+    let code = match command {
         AlertCommand::Test { channel } => {
             let instance = &config.service.instance;
             let redactor = config.redactor();
             let only = channel.as_deref();
-            Ok(test(&config.channels, only, instance, &clock, &redactor, &mut out).await?)
+            test(&config.channels, only, instance, &clock, &redactor, &mut out).await?
         }
         AlertCommand::Dead(json) => {
             let outbox = open_state::open(config)?.outbox;
-            dead(outbox.as_ref(), Format::choose(*json), &mut out).await
+            dead(outbox.as_ref(), Format::choose(*json), &mut out).await?
         }
         AlertCommand::Replay { id } => {
             let outbox = open_state::open(config)?.outbox;
-            replay(outbox.as_ref(), id, &clock, &mut out).await
+            replay(outbox.as_ref(), id, &clock, &mut out).await?
         }
-    }
+    };
+    Ok(out.end(code))
 }
 
 /// How one test went.
@@ -94,7 +96,7 @@ pub async fn test(
         channels.iter().filter(|it| only.is_none_or(|name| name == it.name)).collect();
     if wanted.is_empty() {
         let names: Vec<&str> = channels.iter().map(|it| it.name.as_str()).collect();
-        return Ok(screen::refuse(&match only {
+        return Ok(output::refuse(&match only {
             Some(name) if !names.is_empty() => {
                 format!(
                     "There is no channel `{name}` (or it is switched off). There are: {}.",
@@ -174,7 +176,7 @@ async fn try_channel(
 pub async fn dead(outbox: &dyn Outbox, format: Format, out: &mut impl Write) -> anyhow::Result<u8> {
     let dead = outbox.dead().await?;
     match format {
-        Format::Json => screen::print_json(out, &dead)?,
+        Format::Json => output::print_json(out, &dead)?,
         Format::Text(_) if dead.is_empty() => writeln!(out, "No message was given up.")?,
         Format::Text(style) => {
             table(&dead).print(out, style)?;
@@ -220,10 +222,10 @@ pub async fn replay(
             Ok(EXIT_OK)
         }
         Replayed::NotDead => {
-            Ok(screen::fail("This message was not given up: it was sent, or it still waits."))
+            Ok(output::fail("This message was not given up: it was sent, or it still waits."))
         }
         Replayed::Unknown => {
-            Ok(screen::fail("There is no message with this id. See: lookout alert dead"))
+            Ok(output::fail("There is no message with this id. See: lookout alert dead"))
         }
     }
 }

@@ -12,8 +12,10 @@ use std::path::PathBuf;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::screen::{self, Cell, Format, JsonFlag, Table, Tone};
-use super::when::When;
+use super::output::table::{Cell, Table};
+use super::output::time::utc;
+use super::output::{self, Format, JsonFlag, Output, Tone};
+use super::time_arg::When;
 use super::{EXIT_FAILED, EXIT_OK, open_state};
 use crate::alert::dispatcher::KEEP;
 use crate::alert::told::{DeliveryState, Tellings, Told};
@@ -130,8 +132,9 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
         let from = args.from.before(now);
         let to = args.to.map_or(now, |when| when.before(now));
         let report = audit(&*state.history, &*state.told, from, to, now).await?;
-        print(&report, Format::choose(args.json), &mut io::stdout())?;
-        Ok(if report.ok { EXIT_OK } else { EXIT_FAILED })
+        let mut out = Output::stdout();
+        print(&report, Format::choose(args.json), &mut out)?;
+        Ok(out.end(if report.ok { EXIT_OK } else { EXIT_FAILED }))
     })
 }
 
@@ -231,7 +234,7 @@ fn overdue(slot: &SlotRow, now: DateTime<Utc>) -> Option<Missing> {
     let settings = &slot.configuration;
     let longest = settings.time_box + settings.signal_grace + settings.kill_grace;
     let by = slot.start_by + TimeDelta::from_std(longest).ok()? + VERDICT_MARGIN;
-    (by < now).then(|| missing(slot, format!("has no verdict, due by {} UTC", screen::utc(by))))
+    (by < now).then(|| missing(slot, format!("has no verdict, due by {} UTC", utc(by))))
 }
 
 /// The incident that was open when the verdict was written: of the slot's schedule, or of none.
@@ -333,7 +336,7 @@ fn outcome(told: &[Told], now: DateTime<Utc>) -> (Outcome, String) {
             let channel = &to.channel;
             match to.state {
                 DeliveryState::Sent => {
-                    let at = to.settled_at.map(|at| format!(" at {} UTC", screen::utc(at)));
+                    let at = to.settled_at.map(|at| format!(" at {} UTC", utc(at)));
                     consider(Outcome::Delivered, format!("{channel}{}", at.unwrap_or_default()));
                 }
                 // The message that it was merged into is a delivery of its own.
@@ -357,10 +360,10 @@ fn outcome(told: &[Told], now: DateTime<Utc>) -> (Outcome, String) {
 /// When standard output is closed.
 pub fn print(report: &Report, format: Format, out: &mut impl Write) -> io::Result<()> {
     let style = match format {
-        Format::Json => return screen::print_json(out, report),
+        Format::Json => return output::print_json(out, report),
         Format::Text(style) => style,
     };
-    let (from, to) = (screen::utc(report.from), screen::utc(report.to));
+    let (from, to) = (utc(report.from), utc(report.to));
     writeln!(out, "Runs due from {from} to {to} UTC: {}", report.n_slots)?;
     for (verdict, count) in &report.verdicts {
         writeln!(out, "  {count:>6}  {verdict}")?;
@@ -382,7 +385,7 @@ pub fn print(report: &Report, format: Format, out: &mut impl Write) -> io::Resul
                 Outcome::Missing => ("missing", Tone::Bad),
             };
             table.row([
-                screen::utc(bad.due_at).into(),
+                utc(bad.due_at).into(),
                 bad.schedule.as_str().into(),
                 Cell::toned(bad.verdict.as_str(), Tone::of(bad.verdict)),
                 bad.incident.map_or_else(|| "-".to_owned(), |id| format!("#{id}")).into(),
@@ -400,7 +403,7 @@ pub fn print(report: &Report, format: Format, out: &mut impl Write) -> io::Resul
     let words = format!("{} thing(s) missing:", report.problems.len());
     writeln!(out, "{}", Tone::Bad.paint(&words, style))?;
     for problem in &report.problems {
-        let due = screen::utc(problem.due_at);
+        let due = utc(problem.due_at);
         writeln!(out, "  {due} UTC  {}  {}", problem.schedule, problem.what)?;
     }
     Ok(())

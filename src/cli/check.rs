@@ -10,7 +10,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::load_config::{self, LoadError};
-use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK};
+use super::{EXIT_CONFIG, EXIT_OK, output};
 use crate::alert::channel::{ChannelKind, ChannelSettings};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -29,30 +29,25 @@ pub enum Form {
 }
 
 /// Checks and prints; the exit code.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the command's own words")]
 #[must_use]
 pub fn run(config: Option<PathBuf>, form: Form) -> u8 {
     match (load_config::configuration(config), form) {
         (Ok(config), Form::Text) => {
-            print!("{}", config.redactor().redact(&text(&config, SystemClock.now())));
-            EXIT_OK
+            output::print(&config.redactor().redact(&text(&config, SystemClock.now())), EXIT_OK)
         }
         (Ok(config), Form::Json) => {
-            let object = object(&config, SystemClock.now()).to_string();
-            println!("{}", config.redactor().redact(&object));
-            EXIT_OK
+            let object = format!("{}\n", object(&config, SystemClock.now()));
+            output::print(&config.redactor().redact(&object), EXIT_OK)
         }
         (Err(LoadError::Configuration(problems)), Form::Text) => {
-            eprintln!("{problems}");
+            output::complain(&problems.to_string());
             EXIT_CONFIG
         }
         (Err(LoadError::Configuration(problems)), Form::Json) => {
-            println!("{}", problems_object(&problems));
-            EXIT_CONFIG
+            output::print(&format!("{}\n", problems_object(&problems)), EXIT_CONFIG)
         }
         (Err(error @ LoadError::WorkingDirectory(_)), _) => {
-            eprintln!("lookout check: {error}");
-            EXIT_FAILED
+            output::fail(&format!("lookout check: {error}"))
         }
     }
 }

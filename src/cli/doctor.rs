@@ -1,17 +1,17 @@
 //! `lookout doctor`: does everything answer? Each part is asked for real, and nothing is changed.
 //!
 //! `machine.rs` looks at this machine, `gemini.rs`, `rows.rs` with `key.rs` and `pictures.rs`, and
-//! `told.rs` ask over the network,
+//! `alerts.rs` ask over the network,
 //! `report.rs` prints. Invariant: nothing is written, no message is sent, no picture is reviewed;
 //! what was not asked is named and never counts as healthy; no secret is printed.
 
+mod alerts;
 mod gemini;
 mod key;
 mod machine;
 mod pictures;
 mod report;
 mod rows;
-mod told;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use self::report::{Finding, State};
 use super::check::Form;
 use super::load_config::{self, LoadError};
-use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER};
+use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, output};
 use crate::app::expected::Expected;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -31,13 +31,12 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// Asks everything and prints; the exit code: 0, 75 if all that is wrong is that something is
 /// unavailable just now, 1 if something must be repaired, 78 if the configuration is wrong.
-#[expect(clippy::print_stdout, reason = "the command's own words")]
 pub async fn run(config: Option<PathBuf>, form: Form) -> u8 {
     let config = match (load_config::configuration(config), form) {
         (Ok(config), _) => config,
         (Err(LoadError::Configuration(problems)), Form::Json) => {
-            println!("{}", super::check::problems_object(&problems));
-            return super::EXIT_CONFIG;
+            let object = format!("{}\n", super::check::problems_object(&problems));
+            return output::print(&object, super::EXIT_CONFIG);
         }
         (Err(error), Form::Text | Form::Json) => return load_config::refused(&error),
     };
@@ -46,24 +45,23 @@ pub async fn run(config: Option<PathBuf>, form: Form) -> u8 {
         Form::Text => report::text(&findings),
         Form::Json => format!("{}\n", report::object(&findings)),
     };
-    print!("{}", config.redactor().redact(&printed));
-    exit_code(&findings)
+    output::print(&config.redactor().redact(&printed), exit_code(&findings))
 }
 
 /// Everything that was found, in the order in which a person would repair it.
 async fn examine(config: &Config) -> Vec<Finding> {
-    let (gemini, rows, told, jobs) = tokio::join!(
+    let (gemini, rows, alerts, jobs) = tokio::join!(
         gemini::examine(config),
         rows::examine(config),
-        told::examine(config),
-        told::examine_jobs(config),
+        alerts::examine(config),
+        alerts::examine_jobs(config),
     );
     let mut findings = machine::examine(config);
     findings.push(machine::clock(SystemClock.now(), gemini.clock_of_the_service));
     findings.extend(rows.findings);
     findings.extend(gemini.findings);
     findings.extend(cost(rows.n_waiting, config));
-    findings.extend(told);
+    findings.extend(alerts);
     findings.extend(jobs);
     findings.extend(config.warnings().into_iter().map(|warning| Finding {
         part: "settings",

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::screen::{self, Cell, Format, JsonFlag, Span, Table, Tone};
-use super::when::When;
+use super::output::table::{Cell, Table};
+use super::output::time::{self, Span};
+use super::output::{self, Format, JsonFlag, Output, Tone};
+use super::time_arg::When;
 use super::{EXIT_OK, open_state};
 use crate::clock::{Clock, SystemClock};
 use crate::watch::history::{SlotFilter, SlotRow, SlotState};
@@ -54,8 +56,9 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
             ..SlotFilter::default()
         };
         let slots = state.history.slots(filter).await?;
-        print(&slots, now, Format::choose(args.json), &mut io::stdout())?;
-        Ok(EXIT_OK)
+        let mut out = Output::stdout();
+        print(&slots, now, Format::choose(args.json), &mut out)?;
+        Ok(out.end(EXIT_OK))
     })
 }
 
@@ -70,7 +73,7 @@ pub fn print(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let style = match format {
-        Format::Json => return screen::print_json(out, &slots),
+        Format::Json => return output::print_json(out, &slots),
         Format::Text(_) if slots.is_empty() => return writeln!(out, "No runs yet."),
         Format::Text(style) => style,
     };
@@ -79,9 +82,9 @@ pub fn print(
     for slot in slots {
         let zone = slot.configuration.timezone;
         table.row([
-            screen::utc(slot.due_at).into(),
-            screen::local(slot.due_at, zone).into(),
-            screen::relative(slot.due_at, now).into(),
+            time::utc(slot.due_at).into(),
+            time::local(slot.due_at, zone).into(),
+            time::relative(slot.due_at, now).into(),
             slot.schedule.as_str().into(),
             verdict_cell(slot),
             took(slot).map_or_else(|| "-".to_owned(), |took| Span(took).to_string()).into(),

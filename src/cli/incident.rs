@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::screen::JsonFlag;
+use super::output::JsonFlag;
 use super::{open_state, request};
 use crate::run::ledger::Request;
 

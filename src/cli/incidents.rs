@@ -1,9 +1,8 @@
 //! `lookout incidents`: what is open, or what ever was.
 
-use std::io;
 use std::path::PathBuf;
 
-use super::screen::{self, Format, JsonFlag};
+use super::output::{self, Format, JsonFlag, Output};
 use super::{EXIT_OK, open_state, status};
 use crate::clock::{Clock, SystemClock};
 use crate::watch::history::IncidentFilter;
@@ -28,13 +27,13 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
     open_state::with(file, async |_, state| {
         let filter = if args.all { IncidentFilter::All } else { IncidentFilter::Open };
         let incidents = state.history.incidents(filter, args.number).await?;
-        let mut out = io::stdout();
+        let mut out = Output::stdout();
         match Format::choose(args.json) {
-            Format::Json => screen::print_json(&mut out, &incidents)?,
+            Format::Json => output::print_json(&mut out, &incidents)?,
             Format::Text(style) => {
                 status::print_incidents(&incidents, SystemClock.now(), style, &mut out)?;
             }
         }
-        Ok(EXIT_OK)
+        Ok(out.end(EXIT_OK))
     })
 }

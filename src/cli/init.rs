@@ -9,6 +9,8 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use super::output::Output;
+
 /// Files and their contents, in the order in which a person would look at them.
 pub const FILES: [(&str, &str); 8] = [
     (".env.example", include_str!("../../.env.example")),
@@ -63,17 +65,22 @@ pub fn write(folder: &Path) -> anyhow::Result<Vec<(&'static str, Outcome)>> {
 ///
 /// # Errors
 /// As [`write()`].
-#[expect(clippy::print_stdout, reason = "the command line speaks to a person")]
 pub fn run(folder: &Path) -> anyhow::Result<u8> {
+    let mut out = Output::stdout();
     for (name, outcome) in write(folder)? {
         match outcome {
-            Outcome::Written => println!("written  {name}"),
-            Outcome::Kept => println!("kept     {name} (it was there before)"),
+            Outcome::Written => writeln!(out, "written  {name}")?,
+            Outcome::Kept => writeln!(out, "kept     {name} (it was there before)")?,
         }
     }
-    println!(
-        "\nNext: copy .env.example to .env and fill it in, then `lookout check`, `lookout doctor` \
-         and `lookout serve`."
-    );
-    Ok(super::EXIT_OK)
+    let keys = if folder.join(".env").exists() {
+        "compare .env with .env.example"
+    } else {
+        "copy .env.example to .env and fill it in"
+    };
+    writeln!(
+        out,
+        "\nNext: {keys}, then run `lookout check`, `lookout doctor` and `lookout serve`."
+    )?;
+    Ok(out.end(super::EXIT_OK))
 }

@@ -16,7 +16,12 @@ const THREADS: usize = 2;
 
 /// Runs the command.
 pub(super) fn run(config: Option<PathBuf>, directory: PathBuf) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        // It would report with `eprintln!`, which panics where standard error is closed.
+        .log_internal_errors(false)
+        .init();
     // `.env` is read anew for every run; it fills `${NAME}` and says what must be hidden.
     let process = load_config::process_environment();
     let variables = match load_config::location(config) {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use super::output;
 use crate::config::problem::Problems;
 use crate::config::{self, Config, Location};
 
@@ -49,25 +50,25 @@ pub fn configuration(config: Option<PathBuf>) -> Result<Config, LoadError> {
 ///
 /// # Errors
 /// All its problems, if they hide where the state is.
-#[expect(clippy::print_stderr, reason = "the command line speaks to a person")]
 pub fn configuration_to_look(config: Option<PathBuf>) -> Result<Config, LoadError> {
     let (config, problems) = config::look(&location(config)?, &process_environment())?;
     let files: BTreeSet<&str> =
         problems.0.iter().map(|problem| problem.place.file.as_str()).collect();
     for file in files {
-        eprintln!("lookout: {file} is broken and left out here; `lookout check` says where");
+        output::complain(&format!(
+            "lookout: {file} is broken and left out here; `lookout check` says where"
+        ));
     }
     Ok(config)
 }
 
 /// Tells why there is no configuration; the exit code that says so.
-#[expect(clippy::print_stderr, reason = "the command line speaks to a person")]
 #[must_use]
 pub fn refused(error: &LoadError) -> u8 {
-    eprintln!("{error}");
+    output::complain(&error.to_string());
     match error {
         LoadError::Configuration(_) => {
-            eprintln!("Nothing was started. `lookout check` says whether all is right.");
+            output::complain("Nothing was started. `lookout check` says whether all is right.");
             super::EXIT_CONFIG
         }
         LoadError::WorkingDirectory(_) => super::EXIT_FAILED,

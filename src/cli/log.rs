@@ -27,7 +27,9 @@ fn begin(environment: &Environment, otherwise: &str) {
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // It would report with `eprintln!`, which panics where standard error is closed.
+        .log_internal_errors(false);
     let is_json = environment.0.get("LOOKOUT_LOG_FORMAT").is_some_and(|format| format == "json");
     // An error means that there is a log already, which is what we want.
     let _ = if is_json { builder.json().try_init() } else { builder.try_init() };

@@ -19,6 +19,7 @@ pub mod load_config;
 mod log;
 pub mod next;
 mod open_state;
+pub mod output;
 pub mod pause;
 mod request;
 pub mod rerun;
@@ -26,13 +27,13 @@ pub mod review;
 mod run;
 pub mod run_stop;
 pub mod runs;
-pub mod screen;
 mod serve;
 pub mod simulate;
 pub mod stand_in;
 pub mod status;
-pub mod when;
+pub mod time_arg;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -118,7 +119,7 @@ pub enum Command {
     /// Shows what the present configuration will do: runs, clock changes, overlaps
     Simulate(simulate::Args),
     /// How it all is right now
-    Status(screen::JsonFlag),
+    Status(output::JsonFlag),
     /// Stands in for a service, on loopback, for trying things out
     #[command(subcommand)]
     StandIn(stand_in::StandInCommand),
@@ -147,7 +148,23 @@ pub enum OtherThanRun {
 #[must_use]
 pub fn main() -> ExitCode {
     crate::http::install_crypto_provider();
-    let cli = Cli::parse();
+    match Cli::try_parse() {
+        Ok(cli) => dispatch(cli),
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE);
+            // Help and version are output like any other; a wrong usage goes to standard error.
+            let failure = error.print().err().filter(|it| it.kind() != ErrorKind::BrokenPipe);
+            ExitCode::from(match (failure, code) {
+                (Some(failure), EXIT_OK) => {
+                    output::fail(&format!("lookout: can't write to standard output: {failure}"))
+                }
+                (Some(_) | None, code) => code,
+            })
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Alert(command) => ExitCode::from(alert::run(cli.config, &command)),
         Command::Check { json } => {
@@ -194,14 +211,10 @@ fn on_a_runtime(command: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Re
 }
 
 /// A command's exit code; an error is told in one line, causes included.
-#[expect(clippy::print_stderr, reason = "the command's own words")]
 fn finish(outcome: anyhow::Result<u8>) -> ExitCode {
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("lookout: {error:#}");
-            ExitCode::from(EXIT_FAILED)
-        }
+        Err(error) => ExitCode::from(output::fail(&format!("lookout: {error:#}"))),
     }
 }
 

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
 
-use super::load_config;
-use super::screen::{self, Cell, Format, JsonFlag, Table, Tone};
+use super::output::table::{Cell, Table};
+use super::output::time;
+use super::output::{self, Format, JsonFlag, Output, Tone};
+use super::{EXIT_OK, load_config};
 use crate::clock::{Clock, SystemClock};
 use crate::schedule::slot::{Slots, in_maintenance, start_at};
 use crate::schedule::{Cadence, Schedule};
@@ -54,10 +56,13 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
     };
     let schedules: Vec<&Schedule> = config.schedules.iter().filter(wanted).collect();
     if let (Some(name), true) = (&args.schedule, schedules.is_empty()) {
-        return screen::refuse(&format!("There is no schedule `{name}` (or it is switched off)."));
+        return output::refuse(&format!("There is no schedule `{name}` (or it is switched off)."));
     }
     let format = Format::choose(args.json);
-    screen::end(print(&schedules, args.number, SystemClock.now(), format, &mut io::stdout()))
+    let mut out = Output::stdout();
+    // An `Output` remembers what can't be written.
+    let _ = print(&schedules, args.number, SystemClock.now(), format, &mut out);
+    out.end(EXIT_OK)
 }
 
 /// Prints the next `number` slots of all the given schedules.
@@ -77,7 +82,7 @@ pub fn print(
     let n_continuous = coming.iter().filter(|slot| slot.due_at.is_none()).count();
     coming.truncate(number + n_continuous);
     match format {
-        Format::Json => screen::print_json(out, &coming),
+        Format::Json => output::print_json(out, &coming),
         Format::Text(_) if coming.is_empty() => writeln!(out, "No schedule is switched on."),
         Format::Text(style) => {
             let mut table = Table::new(["WHEN", "DUE (UTC)", "LOCAL", "SCHEDULE", ""]);
@@ -130,11 +135,9 @@ fn text_row(slot: &Coming<'_>, schedules: &[&Schedule], now: DateTime<Utc>) -> [
     }
     remarks.extend(slot.note.clone());
     let (when, due, local) = match (slot.due_at, schedule) {
-        (Some(due_at), Some(schedule)) => (
-            screen::relative(due_at, now),
-            screen::utc(due_at),
-            screen::local(due_at, schedule.timezone),
-        ),
+        (Some(due_at), Some(schedule)) => {
+            (time::relative(due_at, now), time::utc(due_at), time::local(due_at, schedule.timezone))
+        }
         _ => ("always".to_owned(), "box after box".to_owned(), String::new()),
     };
     let remarks = Cell::toned(remarks.join("; "), Tone::Warning);

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::load_config;
-use super::{EXIT_OK, screen};
+use super::{EXIT_OK, output};
 use crate::app::open_state::{self, OpenState};
 use crate::config::Config;
 
@@ -24,7 +24,7 @@ where
     match outcome {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => EXIT_OK,
-        Err(error) => screen::fail(&format!("lookout: {error:#}")),
+        Err(error) => output::fail(&format!("lookout: {error:#}")),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::screen::{self, JsonFlag};
-use super::when::When;
+use super::output::{self, JsonFlag};
+use super::time_arg::When;
 use super::{open_state, request};
 use crate::app::open_state::OpenState;
 use crate::clock::{Clock, SystemClock};
@@ -49,7 +49,7 @@ pub fn pause(file: Option<PathBuf>, args: &PauseArgs) -> u8 {
         let now = SystemClock.now();
         let until = args.until.map(|when| when.after(now));
         if until.is_some_and(|until| until <= now) {
-            return Ok(screen::refuse("The end of the pause has passed already."));
+            return Ok(output::refuse("The end of the pause has passed already."));
         }
         let request = Request::Pause {
             schedule: ScheduleName::new(args.schedule.clone()),
@@ -58,7 +58,7 @@ pub fn pause(file: Option<PathBuf>, args: &PauseArgs) -> u8 {
         };
         let until = until.map_or_else(
             || format!("`lookout resume {}`", args.schedule),
-            |at| screen::moment(at, None, now),
+            |at| output::time::moment(at, None, now),
         );
         let done =
             format!("{} is paused until {until}. A run that goes on is left alone.", args.schedule);
@@ -93,6 +93,6 @@ async fn unknown(
     Ok((!names.contains(name)).then(|| {
         let known = Vec::from_iter(names).join(", ");
         let known = if known.is_empty() { "none".to_owned() } else { known };
-        screen::refuse(&format!("There is no schedule `{name}`. Switched on: {known}."))
+        output::refuse(&format!("There is no schedule `{name}`. Switched on: {known}."))
     }))
 }

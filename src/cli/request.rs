@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::json;
 
-use super::screen::JsonFlag;
-use super::{EXIT_FAILED, EXIT_OK, screen};
+use super::output::JsonFlag;
+use super::{EXIT_FAILED, EXIT_OK, output};
 use crate::clock::{Clock, SystemClock};
 use crate::run::ledger::{Answer, Ledger, Request};
 
@@ -45,12 +45,12 @@ pub(super) async fn send(
             "Noted, but no daemon answers: it is done as soon as `lookout serve` runs.".to_owned(),
         ),
     };
-    let mut out = std::io::stdout();
+    let mut out = output::Output::stdout();
     if json.json {
-        screen::print_json(&mut out, &json!({ "state": state, "message": text }))?;
+        output::print_json(&mut out, &json!({ "state": state, "message": text }))?;
     } else {
         use std::io::Write;
         writeln!(out, "{text}")?;
     }
-    Ok(code)
+    Ok(out.end(code))
 }

@@ -10,7 +10,6 @@ mod first_run;
 mod listener;
 mod one;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::listener::Screen;
-use super::load_config;
+use super::output::Format;
 use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER};
+use super::{load_config, output};
 use crate::app::review::{self, Order, SetupError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -150,9 +150,13 @@ async fn bulk(
 }
 
 /// Reviews these rows, whatever their status; the exit code.
-pub(super) async fn these(config: &Config, ids: Vec<RecordId>) -> u8 {
+pub(super) async fn these(config: &Config, ids: Vec<RecordId>, format: Format) -> u8 {
+    let form = match format {
+        Format::Json => Form::Json,
+        Format::Text(_) => Form::Text,
+    };
     let order = Order { only: Some(ids), ..Order::default() };
-    let done = carry_out(config, order, Form::Text, Arc::new(SystemClock)).await;
+    let done = carry_out(config, order, form, Arc::new(SystemClock)).await;
     done.unwrap_or_else(|error| no_review(&error, &config.redactor()))
 }
 
@@ -211,9 +215,9 @@ fn close(report: &Report, screen: &Screen, form: Form, redactor: &Redactor) -> u
     // The signal is written in one piece with what stands before it, so that it stays the last.
     match screen.print(&format!("{text}{last}")) {
         Ok(()) => code,
-        Err(error) => {
-            complain(&format!("the last lines could not be written: {error}"), EXIT_FAILED)
-        }
+        // Whoever was to read the signal is gone, and knows.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => EXIT_FAILED,
+        Err(error) => complain(&format!("can't write to standard output: {error}"), EXIT_FAILED),
     }
 }
 
@@ -236,7 +240,6 @@ fn watch_signals() -> std::io::Result<watch::Receiver<Wish>> {
 }
 
 /// Tells why there can be no review, to people and to the keeper; the exit code.
-#[expect(clippy::print_stdout, reason = "the keeper reads problem lines from stdout")]
 fn no_review(error: &SetupError, redactor: &Redactor) -> u8 {
     let text = error.to_string();
     let (kind, code) = match error {
@@ -259,23 +262,19 @@ fn no_review(error: &SetupError, redactor: &Redactor) -> u8 {
             detail: text.clone().into_owned(),
             ..Problem::default()
         };
-        println!("{}", Line::Problem(problem));
+        // The keeper reads problem lines from standard output.
+        return output::print(&format!("{}\n", Line::Problem(problem)), complain(&text, code));
     }
     complain(&text, code)
 }
 
 /// One line for a person; passes the exit code on.
-#[expect(clippy::print_stderr, reason = "the command's own words")]
 fn complain(text: &str, code: u8) -> u8 {
-    eprintln!("lookout review: {text}");
+    output::complain(&format!("lookout review: {text}"));
     code
 }
 
 /// Prints one answer of a command that prints nothing else.
 fn print_line(text: &str, code: u8) -> u8 {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Ok(()) => code,
-        Err(_) => EXIT_FAILED,
-    }
+    output::print(&format!("{text}\n"), code)
 }

@@ -3,32 +3,27 @@
 //! With a daemon, the run is asked of it and followed; without one, this process takes the lock and
 //! is the daemon for this run, and for those that go on, until the verdict; what the schedules owe is
 //! left to `lookout serve`. Ctrl-C ends the following; the run goes on with its keeper.
-//! Invariant: the exit code is the verdict's: 0 completed, 75 an outage was the cause, else 1.
+//! Invariants: the exit code is the verdict's (0 completed, 75 an outage was the cause, else 1), also
+//! where nobody reads the output; it ends within seconds of the daemon that it waits for.
 
+use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context, bail};
-use chrono::{DateTime, TimeDelta, Utc};
+use anyhow::Context;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, EXIT_USAGE, load_config, log};
+use super::output::{self, Output};
+use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, load_config, log};
 use crate::app::App;
 use crate::app::lock::LockError;
-use crate::app::open_state::{self, OpenState};
-use crate::clock::{Clock, SystemClock};
+use crate::app::open_state;
+use crate::app::run_now::{Judge, RunNow};
 use crate::config::Config;
 use crate::run::Scope;
-use crate::run::ledger::{Answer, Request};
 use crate::schedule::ScheduleName;
-use crate::watch::history::{SlotFilter, SlotRow};
+use crate::watch::history::SlotRow;
 use crate::watch::{IncidentKind, Verdict};
-
-/// How often rows are looked at: a person waits, and a read takes microseconds.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// The daemon answers within a second; after so long it is not there or not well.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// What is asked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -54,68 +49,68 @@ pub(super) fn run(config: Option<PathBuf>, args: &Args) -> u8 {
     let outcome = super::on_a_runtime(run_now(config, args));
     match outcome {
         Ok(code) => code,
-        Err(error) => {
-            tell_error(&error);
-            EXIT_FAILED
-        }
+        Err(error) => output::fail(&format!("lookout run: {error:#}")),
     }
 }
 
 async fn run_now(config: Config, args: &Args) -> anyhow::Result<u8> {
     let name = ScheduleName::new(args.schedule.clone());
+    let mut out = Output::stdout();
     let row = match App::build(config.clone()) {
         Ok(app) => {
+            if !args.json {
+                writeln!(
+                    out,
+                    "No daemon is running; this command starts and judges the run itself."
+                )?;
+            }
             let stop = CancellationToken::new();
             let state = app.open_state();
-            let running = tokio::spawn(app.within(Scope::Asked).run(stop.clone()));
-            let row = followed(&state, name, args).await;
+            let mut running = tokio::spawn(app.within(Scope::Asked).run(stop.clone()));
+            let run = RunNow::new(&state, name, Judge::Here);
+            let row = tokio::select! {
+                row = followed(&run, args, &mut out) => row,
+                ended = &mut running => return Err(ended_early(ended)),
+            };
             stop.cancel();
             running.await.context("the daemon in this process broke")??;
             row?
         }
         Err(error) if error.downcast_ref::<LockError>().is_some_and(LockError::is_held) => {
-            followed(&open_state::open(&config)?, name, args).await?
+            let state = open_state::open(&config)?;
+            let judge = Judge::Daemon(config.service.state_dir.clone());
+            followed(&RunNow::new(&state, name, judge), args, &mut out).await?
         }
         Err(error) => return Err(error),
     };
-    tell_end(&row, args)?;
-    Ok(exit_code(&row))
+    print_end(&row, args, &mut out)?;
+    Ok(out.end(exit_code(&row)))
 }
 
-/// Asks for the run and waits for its verdict.
-async fn followed(state: &OpenState, name: ScheduleName, args: &Args) -> anyhow::Result<SlotRow> {
-    let request = Request::Run { schedule: name.clone() };
-    let id = state.ledger.ask(&request, SystemClock.now()).await.context("can't ask for a run")?;
-    let due_at = tokio::time::timeout(ANSWER_LIMIT, answer(state, id))
-        .await
-        .context("the daemon does not answer; see `lookout status`")??;
+/// Why the daemon in this process ended before the run did.
+fn ended_early(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow::anyhow!("the daemon in this process ended before the run did"),
+        Ok(Err(error)) => error,
+        Err(error) => anyhow::Error::new(error).context("the daemon in this process broke"),
+    }
+}
+
+/// Asks for the run and waits for its verdict and the end of its processes.
+async fn followed(run: &RunNow<'_>, args: &Args, out: &mut Output) -> anyhow::Result<SlotRow> {
+    let due_at = run.ask().await?;
     if !args.json {
-        tell(&format!("run of {name} asked for; waiting for its end (Ctrl-C leaves it running)"));
+        writeln!(
+            out,
+            "Run of {} requested; waiting for its end. Ctrl-C stops waiting, not the run.",
+            args.schedule
+        )?;
     }
-    let filter = SlotFilter {
-        schedule: Some(name.as_str().to_owned()),
-        from: Some(due_at),
-        until: Some(due_at + TimeDelta::seconds(1)),
-        ..SlotFilter::default()
-    };
-    loop {
-        let rows = state.history.slots(filter.clone()).await?;
-        if let Some(row) = rows.into_iter().find(|row| row.verdict.is_some()) {
-            return Ok(row);
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
+    let row = run.verdict(due_at, |_| {}).await?;
+    if !run.processes_ended(&row).await {
+        output::complain("lookout run: some processes of this run have not ended yet");
     }
-}
-
-async fn answer(state: &OpenState, id: i64) -> anyhow::Result<DateTime<Utc>> {
-    loop {
-        match state.ledger.answer_to(id).await? {
-            Some(Answer::Planned { due_at }) => return Ok(due_at),
-            Some(Answer::Refused { reason }) => bail!("{reason}"),
-            Some(Answer::Done) => bail!("the daemon did not plan a run; is it another version?"),
-            None => tokio::time::sleep(LOOK_EVERY).await,
-        }
-    }
+    Ok(row)
 }
 
 fn exit_code(row: &SlotRow) -> u8 {
@@ -134,37 +129,24 @@ fn exit_code(row: &SlotRow) -> u8 {
     }
 }
 
-fn tell_end(row: &SlotRow, args: &Args) -> anyhow::Result<()> {
+fn print_end(row: &SlotRow, args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     if args.json {
-        tell(&serde_json::to_string_pretty(row)?);
-        return Ok(());
+        return Ok(output::print_json(out, row)?);
     }
     let verdict = row.verdict.map_or("not judged", Verdict::as_str).replace('_', " ");
     let reason = row.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    tell(&format!("{verdict}{reason}"));
+    writeln!(out, "{verdict}{reason}")?;
     for finding in &row.findings {
-        tell(&format!("  also: {finding}"));
+        writeln!(out, "  also: {finding}")?;
     }
     if let Some(run) = &row.run {
-        tell(&format!("  more: lookout runs show {run} --log"));
+        writeln!(out, "  more: lookout runs show {run} --log")?;
     }
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the command's own words")]
-fn tell(text: &str) {
-    println!("{text}");
-}
-
-#[expect(clippy::print_stderr, reason = "the command's own words")]
-fn tell_error(error: &anyhow::Error) {
-    eprintln!("lookout run: {error:#}");
-}
-
-#[expect(clippy::print_stderr, reason = "the command's own words")]
 fn unknown(config: &Config, name: &str) -> u8 {
     let known: Vec<&str> = config.schedules.iter().map(|s| s.name.as_str()).collect();
     let known = if known.is_empty() { "none is switched on".to_owned() } else { known.join(", ") };
-    eprintln!("lookout run: there is no schedule called {name}; there are: {known}");
-    EXIT_USAGE
+    output::refuse(&format!("lookout run: there is no schedule called {name}; there are: {known}"))
 }

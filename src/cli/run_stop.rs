@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::screen::{self, JsonFlag};
+use super::output::{self, JsonFlag};
 use super::{open_state, request};
 use crate::run::RunId;
 use crate::run::ledger::Request;
@@ -30,10 +30,10 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
         };
         let Some((slot, run)) = found.and_then(|slot| slot.run.clone().map(|run| (slot, run)))
         else {
-            return Ok(screen::refuse(&format!("No run `{}` is known.", args.run)));
+            return Ok(output::refuse(&format!("No run `{}` is known.", args.run)));
         };
         if !running(&slot) {
-            return Ok(screen::refuse(&format!("The run {run} is over already.")));
+            return Ok(output::refuse(&format!("The run {run} is over already.")));
         }
         let request = Request::Stop { run: RunId::from_stored(run.clone()) };
         let done = format!("The run {run} of {} is being stopped.", slot.schedule);

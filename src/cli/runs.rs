@@ -9,7 +9,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::history::took;
-use super::screen::{self, Format, JsonFlag, Span, Style, Tone};
+use super::output::time::{Span, moment};
+use super::output::{self, Format, JsonFlag, Output, Style, Tone};
 use super::{EXIT_OK, open_state};
 use crate::clock::{Clock, SystemClock};
 use crate::keep::evidence::directory::{LogText, RunDirectory};
@@ -44,12 +45,12 @@ pub struct Shown {
     pub evidence: Vec<Entry>,
     /// Its output, if asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<Output>,
+    pub log: Option<KeptOutput>,
 }
 
 /// The kept output.
 #[derive(Debug, Serialize)]
-pub struct Output {
+pub struct KeptOutput {
     /// The beginning.
     pub head: String,
     /// Bytes that were not kept between the two.
@@ -64,7 +65,7 @@ pub fn run(file: Option<PathBuf>, command: &RunsCommand) -> u8 {
     let RunsCommand::Show { id, log, json } = command;
     open_state::with(file, async |_, state| {
         let Some(slot) = state.history.slot_of_run(id).await? else {
-            return Ok(screen::fail(&format!(
+            return Ok(output::refuse(&format!(
                 "No run, or more than one, begins with `{id}`; `lookout history --json` has the ids."
             )));
         };
@@ -74,12 +75,13 @@ pub fn run(file: Option<PathBuf>, command: &RunsCommand) -> u8 {
         let (evidence, _) = EvidenceReader::new(&directory).read_from(0).unwrap_or_default();
         let log = log.then(|| output(directory.read_log().unwrap_or_default(), &evidence));
         let shown = Shown { slot, evidence, log };
-        print(&shown, SystemClock.now(), Format::choose(*json), &mut io::stdout())?;
-        Ok(EXIT_OK)
+        let mut out = Output::stdout();
+        print(&shown, SystemClock.now(), Format::choose(*json), &mut out)?;
+        Ok(out.end(EXIT_OK))
     })
 }
 
-fn output(log: LogText, evidence: &[Entry]) -> Output {
+fn output(log: LogText, evidence: &[Entry]) -> KeptOutput {
     let dropped = evidence.iter().rev().find_map(|entry| {
         if let Event::Ended { log_dropped_bytes, .. } = entry.event {
             Some(log_dropped_bytes)
@@ -87,7 +89,7 @@ fn output(log: LogText, evidence: &[Entry]) -> Output {
             None
         }
     });
-    Output { head: log.head, dropped_bytes: dropped.unwrap_or(0), tail: log.tail }
+    KeptOutput { head: log.head, dropped_bytes: dropped.unwrap_or(0), tail: log.tail }
 }
 
 /// Prints it.
@@ -101,7 +103,7 @@ pub fn print(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let style = match format {
-        Format::Json => return screen::print_json(out, shown),
+        Format::Json => return output::print_json(out, shown),
         Format::Text(style) => style,
     };
     let slot = &shown.slot;
@@ -113,11 +115,11 @@ pub fn print(
         "" => Ok(()),
         value => writeln!(out, "  {name:<9} {}", printable(value)),
     };
-    fact("due", &screen::moment(slot.due_at, zone, now))?;
-    let moment = |at: Option<DateTime<Utc>>| at.map(|at| screen::moment(at, zone, now));
-    fact("started", &moment(slot.started_at).unwrap_or_default())?;
+    fact("due", &moment(slot.due_at, zone, now))?;
+    let shown_at = |at: Option<DateTime<Utc>>| at.map(|at| moment(at, zone, now));
+    fact("started", &shown_at(slot.started_at).unwrap_or_default())?;
     let took = took(slot).map(|took| format!(", took {}", Span(took))).unwrap_or_default();
-    fact("ended", &moment(slot.ended_at).map(|at| format!("{at}{took}")).unwrap_or_default())?;
+    fact("ended", &shown_at(slot.ended_at).map(|at| format!("{at}{took}")).unwrap_or_default())?;
     fact("ending", slot.summary.ending.as_deref().unwrap_or_default())?;
     let verdict = slot.verdict.map(|verdict| (verdict, words::verdict(verdict)));
     let verdict = verdict.map(|(verdict, words)| {
@@ -183,7 +185,7 @@ fn print_timeline(evidence: &[Entry], style: Style, out: &mut impl Write) -> io:
     Ok(())
 }
 
-fn print_log(log: &Output, style: Style, out: &mut impl Write) -> io::Result<()> {
+fn print_log(log: &KeptOutput, style: Style, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\n{}", Tone::Bold.paint("Output", style))?;
     if log.head.is_empty() && log.tail.is_empty() {
         return writeln!(out, "  (none)");

@@ -11,9 +11,11 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::load_config;
 use super::next::cadence_text;
-use super::screen::{self, Cell, Format, JsonFlag, Span, Style, Table, Tone};
+use super::output::table::{Cell, Table};
+use super::output::time::{Span, utc};
+use super::output::{self, Format, JsonFlag, Output, Style, Tone};
+use super::{EXIT_OK, load_config};
 use crate::clock::{Clock, SystemClock};
 use crate::run::forecast::{Before, End, play};
 use crate::run::ledger::Cause;
@@ -143,7 +145,10 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
     };
     let from = args.from.unwrap_or_else(|| SystemClock.now());
     let simulation = simulate(&config.schedules, config.service.max_running, from, args.days);
-    screen::end(print(&simulation, Format::choose(args.json), &mut io::stdout()))
+    let mut out = Output::stdout();
+    // An `Output` remembers what can't be written.
+    let _ = print(&simulation, Format::choose(args.json), &mut out);
+    out.end(EXIT_OK)
 }
 
 /// Looks at `(from, from + days]`.
@@ -293,14 +298,14 @@ fn busiest(schedules: &[Schedule], mut occupied: Vec<Occupied>) -> Option<Busies
 /// When standard output is closed.
 pub fn print(simulation: &Simulation, format: Format, out: &mut impl Write) -> io::Result<()> {
     let style = match format {
-        Format::Json => return screen::print_json(out, simulation),
+        Format::Json => return output::print_json(out, simulation),
         Format::Text(style) => style,
     };
     writeln!(
         out,
         "From {} to {} UTC, if every run fills its box and its grace:\n",
-        screen::utc(simulation.from),
-        screen::utc(simulation.to)
+        utc(simulation.from),
+        utc(simulation.to)
     )?;
     let mut table =
         Table::new(["SCHEDULE", "WHEN", "RUNS", "SHORTEST GAP", "IN MAINTENANCE", "OVERLAPS"]);
@@ -330,7 +335,7 @@ pub fn print(simulation: &Simulation, format: Format, out: &mut impl Write) -> i
             out,
             "\nMost at once: {} of {n_allowed} allowed, from {} UTC ({}){}",
             busiest.n_running,
-            screen::utc(busiest.at),
+            utc(busiest.at),
             busiest.schedules.join(", "),
             if busiest.n_running > n_allowed { "; some would have to wait." } else { "." }
         )?;
@@ -348,7 +353,7 @@ fn print_clock_changes(forecast: &Forecast, style: Style, out: &mut impl Write) 
         );
         writeln!(out, "\n{}", Tone::Bold.paint(&heading, style))?;
         for slot in &change.slots {
-            writeln!(out, "  {} UTC  {}", screen::utc(slot.due_at), slot.note)?;
+            writeln!(out, "  {} UTC  {}", utc(slot.due_at), slot.note)?;
         }
         match (change.n_lost, change.slots.is_empty()) {
             (0, true) => writeln!(out, "  no run is moved, lost or repeated")?,
@@ -368,7 +373,7 @@ fn print_overlaps(forecast: &Forecast, style: Style, out: &mut impl Write) -> io
     let heading = format!("{}: due while the run before may still go on", forecast.schedule);
     writeln!(out, "\n{}", Tone::Bold.paint(&heading, style))?;
     for overlap in &forecast.overlaps {
-        writeln!(out, "  {} UTC  {}", screen::utc(overlap.due_at), overlap.outcome)?;
+        writeln!(out, "  {} UTC  {}", utc(overlap.due_at), overlap.outcome)?;
     }
     let n_more = forecast.n_overlaps - forecast.overlaps.len();
     if n_more > 0 {

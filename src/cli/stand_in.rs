@@ -11,6 +11,7 @@ use clap::Subcommand;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::EXIT_OK;
+use crate::cli::output::Output;
 use crate::drill::stand_in::{Behaviour, StandIn, StandInSettings, read_script};
 
 /// Which service is stood in for.
@@ -32,7 +33,6 @@ pub enum StandInCommand {
 ///
 /// # Errors
 /// When the script can't be used or the port can't be had.
-#[expect(clippy::print_stdout, reason = "the command's own words")]
 pub async fn run(command: StandInCommand) -> anyhow::Result<u8> {
     let StandInCommand::Gemini { port, script } = command;
     let behaviour = match script {
@@ -45,12 +45,15 @@ pub async fn run(command: StandInCommand) -> anyhow::Result<u8> {
                 "port {port} on 127.0.0.1 can't be had; choose another with --port, or 0 for any"
             )
         })?;
-    println!("listening on {}", stand_in.base_url);
-    println!("This is a stand-in: it measures pictures, no model looks at them.");
-    println!(
+    // A reader that wants no more than the address may go after the first line.
+    let mut out = Output::stdout();
+    writeln!(out, "listening on {}", stand_in.base_url)?;
+    writeln!(out, "This is a stand-in: it measures images, no model looks at them.")?;
+    writeln!(
+        out,
         "Set [reviewer] base_url to the address above; counts are at {}/_control",
         stand_in.base_url
-    );
+    )?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can't be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C can't be watched")?;
     tokio::select! {
@@ -58,13 +61,7 @@ pub async fn run(command: StandInCommand) -> anyhow::Result<u8> {
         _ = interrupt.recv() => {}
     }
     let stats = stand_in.stats();
-    // Whoever read the first line may be gone: the last one is a courtesy.
-    let _ = writeln!(
-        std::io::stdout(),
-        "stopped after {} calls, {} of them answered",
-        stats.calls,
-        stats.answered
-    );
+    writeln!(out, "stopped after {} calls, {} of them answered", stats.calls, stats.answered)?;
     stand_in.shutdown().await;
-    Ok(EXIT_OK)
+    Ok(out.end(EXIT_OK))
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 
 use super::next::cadence_text;
-use super::screen::{self, Cell, Format, JsonFlag, Style, Table, Tone};
+use super::output::table::{Cell, Table};
+use super::output::time;
+use super::output::{self, Format, JsonFlag, Output, Style, Tone};
 use super::{EXIT_OK, open_state};
 use crate::schedule::Schedule;
 use crate::watch::history::SlotRow;
@@ -31,14 +33,14 @@ pub struct Line<'a> {
 pub fn run(file: Option<PathBuf>, json: JsonFlag) -> u8 {
     open_state::with(file, async |config, state| {
         let status = state.status(&config).await?;
-        let (format, mut out) = (Format::choose(json), io::stdout());
+        let (format, mut out) = (Format::choose(json), Output::stdout());
         let Format::Text(style) = format else {
-            screen::print_json(&mut out, &status)?;
-            return Ok(EXIT_OK);
+            output::print_json(&mut out, &status)?;
+            return Ok(out.end(EXIT_OK));
         };
         for pulse in &status.loops {
             let tone = if pulse.is_well() { Tone::Good } else { Tone::Bad };
-            let last = pulse.last_at.map(|at| format!(" ({})", screen::relative(at, status.at)));
+            let last = pulse.last_at.map(|at| format!(" ({})", time::relative(at, status.at)));
             let line = format!("{}: {}{}", pulse.name, pulse.doing, last.unwrap_or_default());
             writeln!(out, "{}", tone.paint(&line, style))?;
         }
@@ -63,7 +65,7 @@ pub fn run(file: Option<PathBuf>, json: JsonFlag) -> u8 {
             .collect();
         print_schedules(&lines, status.at, style, &mut out)?;
         print_incidents(&status.incidents, status.at, style, &mut out)?;
-        Ok(EXIT_OK)
+        Ok(out.end(EXIT_OK))
     })
 }
 
@@ -86,13 +88,13 @@ pub fn print_schedules(
         let zone = line.schedule.timezone;
         let next = line.next_due_at.map_or_else(
             || "-".to_owned(),
-            |at| format!("{} ({})", screen::relative(at, now), screen::local(at, zone)),
+            |at| format!("{} ({})", time::relative(at, now), time::local(at, zone)),
         );
         let last = line.last.and_then(|slot| slot.verdict.map(|verdict| (slot, verdict)));
         let last = last.map_or_else(
             || Cell::from("-"),
             |(slot, verdict)| {
-                let ago = screen::relative(slot.due_at, now);
+                let ago = time::relative(slot.due_at, now);
                 Cell::toned(format!("{verdict}, {ago}"), Tone::of(verdict))
             },
         );
@@ -137,8 +139,8 @@ pub fn print_incidents(
             state.into(),
             incident.kind.as_str().into(),
             incident.schedule.as_deref().unwrap_or("-").into(),
-            screen::utc(incident.opened_at).into(),
-            screen::relative(incident.opened_at, now).into(),
+            time::utc(incident.opened_at).into(),
+            time::relative(incident.opened_at, now).into(),
             words::incident(incident.kind).into(),
         ]);
     }

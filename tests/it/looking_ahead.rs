@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use lookout::cli::screen::{Format, Style};
+use lookout::cli::output::{Format, Style};
 use lookout::cli::{next, simulate};
 use lookout::config::{Config, Location, load_at};
 

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use lookout::alert::outbox::{NewDelivery, Outbox, Outcome as Sending};
 use lookout::cli::audit::{self, Outcome, Report};
-use lookout::cli::screen::{Format, Style};
+use lookout::cli::output::{Format, Style};
 use lookout::cli::{history, runs};
 use lookout::keep::evidence::{Entry, Event, Stream};
 use lookout::watch::history::{History, SlotFilter, SlotRow};
@@ -168,7 +168,7 @@ async fn a_run_is_shown_with_what_its_keeper_saw_and_its_output() {
             entry(119, Event::Signal { stream: Stream::Stdout, offset: 12 }),
             entry(120, Event::Exited { code: Some(1), signal: None }),
         ],
-        log: Some(runs::Output {
+        log: Some(runs::KeptOutput {
             head: "first line\n".to_owned(),
             dropped_bytes: 7,
             tail: "last line\n".to_owned(),

@@ -15,6 +15,7 @@ mod alert_news;
 mod alert_own;
 mod alert_wire;
 mod alert_world;
+mod cli;
 mod config;
 mod config_examples;
 mod config_look;

@@ -17,6 +17,7 @@ mod legacy_api;
 mod old_service;
 mod reload;
 mod replaced;
+mod run_now;
 mod starts;
 mod stop;
 mod world;

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::receiver::Receiver;
 use self::scratch::{Addresses, Scratch};
 use self::story::{Ending, Story};
-use crate::app::App;
+use crate::app::{App, run_now};
 use crate::cli::EXIT_OK;
 use crate::config::{self, Location};
 use crate::drill::stand_in::{Behaviour, StandIn, StandInSettings};
@@ -45,8 +45,16 @@ pub struct DemoArguments {
 /// # Errors
 /// When something that the story tells of did not happen, or a port can't be had.
 pub(super) async fn run(arguments: DemoArguments) -> anyhow::Result<u8> {
-    perform(&arguments).await?;
-    Ok(EXIT_OK)
+    match perform(&arguments).await {
+        // Nobody watches any more, so the demo is over.
+        Err(error) if is_broken_pipe(&error) => Ok(EXIT_OK),
+        told => told.map(|()| EXIT_OK),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 async fn perform(arguments: &DemoArguments) -> anyhow::Result<()> {
@@ -67,6 +75,7 @@ async fn perform(arguments: &DemoArguments) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let state = app.open_state();
     let running = tokio::spawn(app.run(stop.clone()));
+    let runs = state.clone();
     let mut story =
         Story { scratch: &scratch, gemini: &gemini, receiver, state, page: &page, n_messages: 0 };
     let ending = if arguments.once { Ending::Once } else { Ending::GoesOn };
@@ -76,9 +85,13 @@ async fn perform(arguments: &DemoArguments) -> anyhow::Result<()> {
     };
     stop.cancel();
     running.await.context("the daemon of the demo broke")??;
+    // A keeper outlives its daemon; nobody would look at what it does here.
+    run_now::stop_all(&runs).await?;
     gemini.shutdown().await;
-    story::say(&format!("\nEverything the demo wrote is in {}.", scratch.root.display()));
-    told
+    told.and_then(|()| {
+        let text = format!("\nEverything the demo wrote is in {}.", scratch.root.display());
+        Ok(story::say(&text)?)
+    })
 }
 
 /// The configuration as any user's; the visitor's own environment is left out, so that a real

@@ -3,7 +3,7 @@
 //! Invariant: it waits for events (a verdict, a message), each with a limit after which it says
 //! what is missing and ends with an error, so that `demo --once` can't hang.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -54,7 +54,7 @@ struct Scene {
 impl Story<'_> {
     /// Tells the whole story.
     pub(super) async fn tell(&mut self, ending: Ending) -> anyhow::Result<()> {
-        self.introduce();
+        self.introduce()?;
         let mut scenes = vec![self.good_run().await?];
         scenes.push(self.outage().await?);
         scenes.push(self.recovery().await?);
@@ -65,18 +65,18 @@ impl Story<'_> {
                 "\nThe demo goes on: new pictures every minute. Look at http://{}, and press \
                  Ctrl-C when you have seen enough.",
                 self.page
-            ));
+            ))?;
             for round in 3_u32.. {
                 let seen = now();
                 self.scratch.add_pictures(&format!("{round}"))?;
                 let run = self.run_after("image-review", seen).await?;
-                say(&format!("{}  The {} run: {}.", clock(), hour(run.due_at), outcome(&run)));
+                say(&format!("{}  The {} run: {}.", clock(), hour(run.due_at), outcome(&run)))?;
             }
         }
         Ok(())
     }
 
-    fn introduce(&self) {
+    fn introduce(&self) -> io::Result<()> {
         say(&format!(
             "Lookout demo\n\
              ------------\n\
@@ -90,30 +90,30 @@ impl Story<'_> {
              Folder   {}\nPage     http://{}\n",
             self.scratch.root.display(),
             self.page
-        ));
+        ))
     }
 
     async fn good_run(&mut self) -> anyhow::Result<Scene> {
         self.scratch.add_pictures("1")?;
         self.scratch.add_broken_files()?;
-        scene(1, "A good run");
+        scene(1, "A good run")?;
         say(&format!(
             "{} photographs wait, and two files that are broken on purpose: one cut in half, one \
              that is a web\npage with the name of a picture. The next run is due at the full minute.",
             self.scratch.n_pictures()
-        ));
+        ))?;
         let run = self.run_after("image-review", now()).await?;
         say(&format!(
             "{}  The {} run is over and judged: {}.",
             clock(),
             hour(run.due_at),
             outcome(&run)
-        ));
+        ))?;
         self.show_results().await?;
         say(
             "A broken file is tried three times, some time apart, before it is marked as an error; \
              that may take\nuntil the next run. Nobody gets a message: nothing is wrong with the run.",
-        );
+        )?;
         expect(&run, Verdict::Completed)?;
         Ok(Scene { title: "A good run", outcome: outcome(&run), told: "nobody".into() })
     }
@@ -121,12 +121,12 @@ impl Story<'_> {
     async fn outage(&mut self) -> anyhow::Result<Scene> {
         self.gemini.set_behaviour(Behaviour::always(Outcome::HighDemand)).await;
         self.scratch.add_pictures("2")?;
-        scene(2, "Gemini answers 503");
+        scene(2, "Gemini answers 503")?;
         say(&format!(
             "From now on the stand-in answers every call with \"503 This model is currently \
              experiencing high demand\".\n{} new photographs wait.",
             self.scratch.n_pictures()
-        ));
+        ))?;
         let run = self.run_after("image-review", now()).await?;
         say(&format!(
             "{}  The {} run is over: {}.\nThe photographs went back to where they came from, and none has lost a \
@@ -134,9 +134,9 @@ impl Story<'_> {
             clock(),
             hour(run.due_at),
             outcome(&run)
-        ));
+        ))?;
         let message = self.message("opened", "provider_unavailable").await?;
-        show(&message);
+        show(&message)?;
         Ok(Scene {
             title: "Gemini answers 503",
             outcome: outcome(&run),
@@ -146,12 +146,12 @@ impl Story<'_> {
 
     async fn recovery(&mut self) -> anyhow::Result<Scene> {
         self.gemini.set_behaviour(Behaviour::slow(LATENCY)).await;
-        scene(3, "Gemini is back");
-        say("The stand-in answers again. The pictures that went back are still waiting.");
+        scene(3, "Gemini is back")?;
+        say("The stand-in answers again. The pictures that went back are still waiting.")?;
         let run = self.run_after("image-review", now()).await?;
-        say(&format!("{}  The {} run: {}.", clock(), hour(run.due_at), outcome(&run)));
+        say(&format!("{}  The {} run: {}.", clock(), hour(run.due_at), outcome(&run)))?;
         let message = self.message("resolved", "provider_unavailable").await?;
-        show(&message);
+        show(&message)?;
         expect(&run, Verdict::Completed)?;
         Ok(Scene {
             title: "Gemini is back",
@@ -161,12 +161,12 @@ impl Story<'_> {
     }
 
     async fn silent_job(&mut self) -> anyhow::Result<Scene> {
-        scene(4, "A job that ends without saying that it is done");
+        scene(4, "A job that ends without saying that it is done")?;
         say(
             "Lookout guards other programs, too. \"nightly-export\" is a shell command that should \
              print \"export finished\".\nIt ends with exit code 0, as if all were well, but never \
              says so.",
-        );
+        )?;
         let seen = now();
         let schedule = ScheduleName::new("nightly-export");
         self.state
@@ -175,9 +175,9 @@ impl Story<'_> {
             .await
             .context("can't ask for a run")?;
         let run = self.run_after("nightly-export", seen - chrono::TimeDelta::seconds(2)).await?;
-        say(&format!("{}  The run is over: {}.", clock(), outcome(&run)));
+        say(&format!("{}  The run is over: {}.", clock(), outcome(&run)))?;
         let message = self.message("opened", "signal_missing").await?;
-        show(&message);
+        show(&message)?;
         expect(&run, Verdict::NoSignal)?;
         Ok(Scene {
             title: "A job that never says it is done",
@@ -226,16 +226,16 @@ impl Story<'_> {
 
     async fn show_results(&self) -> anyhow::Result<()> {
         for row in reviewed(&self.scratch.root).await? {
-            say(&format!("    {:<18} {:<16} {}", row.name, row.status, cut(&row.details, 66)));
+            say(&format!("    {:<18} {:<16} {}", row.name, row.status, cut(&row.details, 66)))?;
         }
         Ok(())
     }
 
     async fn close(&self, scenes: &[Scene]) -> anyhow::Result<()> {
-        say("\nWhat you saw");
-        say(&format!("    {:<34} {:<50} {}", "scene", "run", "who was told"));
+        say("\nWhat you saw")?;
+        say(&format!("    {:<34} {:<50} {}", "scene", "run", "who was told"))?;
         for scene in scenes {
-            say(&format!("    {:<34} {:<50} {}", scene.title, scene.outcome, scene.told));
+            say(&format!("    {:<34} {:<50} {}", scene.title, scene.outcome, scene.told))?;
         }
         let rows = reviewed(&self.scratch.root).await?;
         let n_errors = rows.iter().filter(|row| row.status == "error").count();
@@ -246,25 +246,27 @@ impl Story<'_> {
             rows.len() - n_errors,
             stats.calls,
             self.n_messages
-        ));
+        ))?;
         Ok(())
     }
 }
 
 /// One line to the visitor.
-#[expect(clippy::print_stdout, reason = "the demo speaks to a person")]
-pub(super) fn say(text: &str) {
-    println!("{text}");
-    // A pipe that is closed early is the visitor's choice, not an error of the demo.
-    let _ = std::io::stdout().flush();
+///
+/// # Errors
+/// When standard output can't be written: nobody watches, and the demo ends.
+pub(super) fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
-fn scene(number: u32, title: &str) {
-    say(&format!("\n{number}. {title}\n"));
+fn scene(number: u32, title: &str) -> io::Result<()> {
+    say(&format!("\n{number}. {title}\n"))
 }
 
 /// The message as a person would read it, from the JSON that arrived.
-fn show(message: &Value) {
+fn show(message: &Value) -> io::Result<()> {
     let data = &message["data"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |name: &str| data[name].as_array().cloned().unwrap_or_default();
@@ -282,11 +284,11 @@ fn show(message: &Value) {
         lines.push(line.trim_end().to_owned());
     }
     lines.extend(folded(&text(&data["next"])));
-    say("\n    The message that the team's webhook received:\n    |");
+    say("\n    The message that the team's webhook received:\n    |")?;
     for line in lines {
-        say(format!("    | {line}").trim_end());
+        say(format!("    | {line}").trim_end())?;
     }
-    say("    |");
+    say("    |")
 }
 
 /// The text in lines of at most 90 characters, which fits beside the margin on any terminal.

@@ -14,9 +14,8 @@ use super::report::{Finding, State};
 use crate::app::review::{self, SetupError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::review::record::selection::{STUCK_AFTER, Selection};
+use crate::review::record::selection::{RERUN, STUCK_AFTER, Selection};
 use crate::review::record::sqlite::{SqliteRecords, files_below};
-use crate::review::record::statuses::Statuses;
 use crate::review::record::supabase::SupabaseRecords;
 use crate::review::record::{ERROR, PROCESSING, Record, RecordError, Records, SUCCESS};
 use crate::review::settings::{ImageSettings, RecordKind, RecordSettings};
@@ -140,7 +139,7 @@ async fn of_table(
     let findings = &mut examined.findings;
     let what = format!("{what}; {} ({})", waiting(n_rows), pick_up.join(", "));
     findings.push(Finding::good("records", what));
-    findings.extend(accidents(records.as_ref(), &settings.statuses, SystemClock.now()).await?);
+    findings.extend(accidents(records.as_ref(), settings, SystemClock.now()).await?);
     let rows = records.candidates(pick_up, None, PICTURES).await?;
     if !rows.is_empty() {
         return Ok(rows);
@@ -151,9 +150,10 @@ async fn of_table(
 /// Rows that a service left behind, and rows that it approved by accident.
 async fn accidents(
     records: &dyn Records,
-    statuses: &Statuses,
+    settings: &RecordSettings,
     now: DateTime<Utc>,
 ) -> Result<Vec<Finding>, RecordError> {
+    let RecordSettings { statuses, pick_up, .. } = settings;
     let processing = &statuses.processing;
     let mut findings = Vec::new();
     let n_stuck = records.count_of(&Selection::stuck(now - STUCK_AFTER)).await?;
@@ -162,13 +162,13 @@ async fn accidents(
             "records",
             State::Warning,
             format!("{} in {processing} for more than a day", are(n_stuck)),
-            "nobody will bring them back: lookout rerun --stuck shows them, with --yes they wait \
-             again",
+            "nothing brings them back by itself: lookout rerun --stuck shows them; with --yes they \
+             return to the queue",
         ));
     }
     let n_fresh = records.count(&[PROCESSING.to_owned()]).await?.saturating_sub(n_stuck);
     if n_fresh > 0 {
-        let what = format!("{} in somebody's hands ({processing})", are(n_fresh));
+        let what = format!("{} being processed ({processing})", are(n_fresh));
         findings.push(Finding::good("records", what));
     }
     let n_unreadable = records.count_of(&Selection::unreadable()).await?;
@@ -180,18 +180,37 @@ async fn accidents(
                 "{} good by accident: the old service could not read the model's answer",
                 are(n_unreadable)
             ),
-            "lookout rerun --unreadable shows them, with --now --yes they are reviewed at once",
+            "lookout rerun --unreadable shows them; with --yes they are reviewed again",
+        ));
+    }
+    let parked = statuses.in_table(RERUN);
+    let n_parked = if pick_up.iter().any(|status| status == parked) {
+        0
+    } else {
+        records.count(&[RERUN.to_owned()]).await?
+    };
+    if n_parked > 0 {
+        findings.push(Finding::new(
+            "records",
+            State::Warning,
+            format!(
+                "{} parked as {parked}: they count as good, and no run reviews them",
+                are(n_parked)
+            ),
+            format!(
+                "lookout rerun --status {parked} shows them; with --yes they are reviewed again"
+            ),
         ));
     }
     Ok(findings)
 }
 
 fn are(n: u64) -> String {
-    if n == 1 { "1 row is".to_owned() } else { format!("{n} rows are") }
+    if n == 1 { "1 image is".to_owned() } else { format!("{n} images are") }
 }
 
 fn waiting(n: u64) -> String {
-    if n == 1 { "1 row waits".to_owned() } else { format!("{n} rows wait") }
+    if n == 1 { "1 image waits".to_owned() } else { format!("{n} images wait") }
 }
 
 fn refused(error: &RecordError) -> Finding {

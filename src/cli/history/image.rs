@@ -9,8 +9,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::short;
-use crate::cli::screen::{self, Format, JsonFlag, Span, Style, Tone};
-use crate::cli::{EXIT_FAILED, load_config};
+use crate::cli::output::time::{Span, moment};
+use crate::cli::output::{self, Format, JsonFlag, Output, Style, Tone};
+use crate::cli::{EXIT_FAILED, EXIT_OK, load_config};
 use crate::clock::{Clock, SystemClock};
 use crate::review::record::RecordId;
 use crate::review::tries::sqlite::reading::{Notes, TryRow};
@@ -26,13 +27,12 @@ pub(super) fn run(file: Option<PathBuf>, id: &str, json: JsonFlag) -> u8 {
         .and_then(|notes| notes.map_or(Ok(Vec::new()), |notes| notes.story(&id)));
     let story = match story {
         Ok(story) => story,
-        Err(error) => return screen::fail(&format!("lookout history: {error}")),
+        Err(error) => return output::fail(&format!("lookout history: {error}")),
     };
-    let printed = print(&story, &id, SystemClock.now(), Format::choose(json), &mut io::stdout());
-    match screen::end(printed) {
-        _ if story.is_empty() => EXIT_FAILED,
-        code => code,
-    }
+    let mut out = Output::stdout();
+    // An `Output` remembers what can't be written.
+    let _ = print(&story, &id, SystemClock.now(), Format::choose(json), &mut out);
+    out.end(if story.is_empty() { EXIT_FAILED } else { EXIT_OK })
 }
 
 fn print(
@@ -43,7 +43,7 @@ fn print(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let style = match format {
-        Format::Json => return screen::print_json(out, &story),
+        Format::Json => return output::print_json(out, &story),
         Format::Text(style) => style,
     };
     if story.is_empty() {
@@ -73,7 +73,7 @@ fn print_try(
     style: Style,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let when = screen::moment(one.begun_at, None, now);
+    let when = moment(one.begun_at, None, now);
     writeln!(out, "{number}. {when}, run {}", short(&one.run))?;
     let (tone, words) = outcome(one);
     line(out, "outcome", &tone.paint(&words, style))?;

@@ -11,7 +11,8 @@ use super::listener::new_bar;
 use super::one::words;
 use super::{EXIT_FAILED, EXIT_OK, Form, complain};
 use crate::app::review::{ReviewAdapters, SetupError, adapters, rows};
-use crate::cli::screen::{self, Format, JsonFlag, Style, Table, Tone};
+use crate::cli::output::table::Table;
+use crate::cli::output::{self, Format, JsonFlag, Style, Tone};
 use crate::clock::Clock;
 use crate::redact::Redactor;
 use crate::review::category::Code;
@@ -62,14 +63,9 @@ pub(super) async fn run(
     let format = Format::choose(JsonFlag { json: form == Form::Json });
     let shown = show(&looked, n_unreadable, format, &mut text);
     let text = String::from_utf8_lossy(&text).into_owned();
-    let mut out = io::stdout().lock();
-    let printed = shown
-        .and_then(|()| out.write_all(redactor.redact(&text).as_bytes()))
-        .and_then(|()| out.flush());
-    if printed.is_err() {
-        return Ok(EXIT_FAILED);
-    }
-    Ok(match looked.stopped {
+    // Into memory nothing fails to be written.
+    let _ = shown;
+    let code = match looked.stopped {
         Some(fault) => {
             let (reason, code) = words(fault);
             let done = looked.comparison.rows.len();
@@ -82,7 +78,8 @@ pub(super) async fn run(
             complain("no row could be compared", EXIT_FAILED)
         }
         None => EXIT_OK,
-    })
+    };
+    Ok(output::print(&redactor.redact(&text), code))
 }
 
 fn show(
@@ -92,7 +89,7 @@ fn show(
     out: &mut impl Write,
 ) -> io::Result<()> {
     match format {
-        Format::Json => screen::print_json(out, &object(looked, n_unreadable)),
+        Format::Json => output::print_json(out, &object(looked, n_unreadable)),
         Format::Text(style) => text(looked, n_unreadable, style, out),
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Form;
+use crate::cli::output;
 use crate::protocol::Line;
 use crate::redact::Redactor;
 use crate::review::report::{Listener, News, RowResult};
@@ -62,9 +63,8 @@ impl Screen {
         }
     }
 
-    #[expect(clippy::print_stderr, reason = "the command's own words")]
     fn complain(&self, words: &str) {
-        eprintln!("{}", self.redactor.redact(words));
+        output::complain(&self.redactor.redact(words));
     }
 }
 

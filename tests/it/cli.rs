@@ -1,0 +1,3 @@
+//! The command line as a process: what every command owes whoever calls it.
+
+mod closed_output;
