@@ -1,21 +1,24 @@
-//! `lookout rerun`: reviewed rows are to be looked at again, stuck ones go back among the waiting.
+//! `lookout rerun`: reviewed images are reviewed again, stuck ones go back to the queue.
 //!
-//! It shows first what it would do; `--yes` does it, `--now` reviews the rows at once afterwards.
-//! Which rows are meant stands here, `showing.rs` prints, `doing.rs` changes.
-//! Invariant: without `--yes` nothing is changed; a row in somebody's hands never is.
+//! It shows first which images and at what price; `--yes` does it. Which rows are meant stands here,
+//! `plan.rs` counts them, `apply.rs` changes them, `print.rs` prints.
+//! Invariants: without `--yes` nothing is changed; a row that is being processed never is; a row that
+//! is reviewed again keeps its category until the new answer is there, so that whoever reads the
+//! table never takes a flagged image for a good one.
 
-mod doing;
-mod showing;
+mod apply;
+mod plan;
+mod print;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use self::doing::Changed;
-use self::showing::Plan;
-use super::screen::{self, Format, JsonFlag};
-use super::when::When;
+use self::apply::Changed;
+use self::plan::{Named, Plan};
+use super::output::{self, Format, JsonFlag};
+use super::time_arg::When;
 use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, EXIT_USAGE, load_config};
 use crate::app::review;
 use crate::clock::{Clock, SystemClock};
@@ -30,30 +33,30 @@ use crate::storage::StorageError;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").multiple(true).required(true))]
 pub struct Args {
-    /// This image; may be given several times
+    /// Select this image; can be repeated
     #[arg(long, value_name = "ID", group = "which", conflicts_with_all =
         ["category", "status", "from", "to", "unreadable", "stuck", "limit"])]
     id: Vec<String>,
-    /// Rows with this category code (T1, N1, good …); may be given several times
+    /// Select images with this category code (T1, N1, good, ...); can be repeated
     #[arg(long, value_name = "CODE", group = "which", value_parser = category)]
     category: Vec<String>,
-    /// Rows with this status; may be given several times
+    /// Select images with this status; can be repeated
     #[arg(long, value_name = "STATUS", group = "which")]
     status: Vec<String>,
-    /// Rows last taken for a review since then (24h, a day, or an RFC 3339 time)
+    /// Select images last reviewed at or after this time (24h, 2026-11-22, or an RFC 3339 time)
     #[arg(long, value_name = "WHEN", group = "which", value_parser = When::parse)]
     from: Option<When>,
-    /// Rows last taken for a review before then
+    /// Select images last reviewed before this time
     #[arg(long, value_name = "WHEN", group = "which", value_parser = When::parse)]
     to: Option<When>,
-    /// Rows that the old service called good because it could not read the answer
+    /// Select images that the old service called good because it could not read the answer
     #[arg(long, group = "which", conflicts_with_all = ["category", "status"])]
     unreadable: bool,
-    /// Rows that were taken more than a day ago and never brought back: they wait again
+    /// Return images to the queue that have been in processing for more than a day
     #[arg(long, group = "which", conflicts_with_all =
         ["category", "status", "from", "to", "unreadable"])]
     stuck: bool,
-    /// At most so many, the oldest first
+    /// Upper bound, oldest images first
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     #[command(flatten)]
@@ -65,12 +68,51 @@ pub struct Args {
 /// How far it goes.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 struct Steps {
-    /// Do it
+    /// Do it, instead of only showing the images and the price
     #[arg(long)]
     yes: bool,
-    /// And review these rows at once
-    #[arg(long, conflicts_with = "json")]
+    /// Set the images to `good` and rerun_for_clarity instead, as the old rerun process did: no run
+    /// reviews them until they are picked up
+    #[arg(long, conflicts_with_all = ["stuck", "now"])]
+    mark: bool,
+    /// Review stuck images at once, too. For others `--yes` does
+    #[arg(long, hide = true)]
     now: bool,
+}
+
+/// What becomes of the images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// They are reviewed at once.
+    Review,
+    /// They are only changed, in this way.
+    Change(SendBack),
+    /// They are changed in this way, and reviewed at once.
+    ChangeAndReview(SendBack),
+}
+
+impl Purpose {
+    /// The change, if it is one.
+    fn change(&self) -> Option<&SendBack> {
+        match self {
+            Self::Review => None,
+            Self::Change(to) | Self::ChangeAndReview(to) => Some(to),
+        }
+    }
+
+    fn reviews(&self) -> bool {
+        match self {
+            Self::Review | Self::ChangeAndReview(_) => true,
+            Self::Change(_) => false,
+        }
+    }
+}
+
+impl Steps {
+    /// What becomes of reviewed images.
+    fn purpose(self) -> Purpose {
+        if self.mark { Purpose::Change(SendBack::Rerun) } else { Purpose::Review }
+    }
 }
 
 fn category(text: &str) -> Result<String, String> {
@@ -82,13 +124,6 @@ fn category(text: &str) -> Result<String, String> {
     })
 }
 
-/// Whether anything may be changed, and what follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
-    Show,
-    Do,
-}
-
 /// Why it ended before its end.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
@@ -96,8 +131,6 @@ enum Ended {
     Records(#[from] RecordError),
     #[error("{0}")]
     State(#[from] StorageError),
-    #[error("{0}")]
-    Output(#[from] std::io::Error),
     #[error("{0}")]
     Usage(String),
 }
@@ -111,27 +144,19 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return screen::fail(&format!("lookout rerun: no runtime: {error}")),
+        Err(error) => return output::fail(&format!("lookout rerun: no runtime: {error}")),
     };
     let outcome = runtime.block_on(rerun(&config, args, SystemClock.now()));
     outcome.unwrap_or_else(|error| {
-        // A reader that went away (`| head`) is no failure.
-        if let Ended::Output(error) = &error
-            && error.kind() == std::io::ErrorKind::BrokenPipe
-        {
-            return EXIT_OK;
-        }
         // The code says what to do with it, as for a review.
         let code = match &error {
             Ended::Records(RecordError::Unavailable(_)) => EXIT_TRY_LATER,
             Ended::Records(RecordError::Misconfigured(_)) => EXIT_CONFIG,
             Ended::Usage(_) => EXIT_USAGE,
-            Ended::Records(RecordError::Refused(_)) | Ended::State(_) | Ended::Output(_) => {
-                EXIT_FAILED
-            }
+            Ended::Records(RecordError::Refused(_)) | Ended::State(_) => EXIT_FAILED,
         };
         let text = format!("lookout rerun: {error}");
-        let _ = screen::fail(&config.redactor().redact(&text));
+        let _ = output::fail(&config.redactor().redact(&text));
         code
     })
 }
@@ -149,31 +174,27 @@ fn status(word: &str, statuses: &Statuses) -> Result<String, Ended> {
 
 async fn rerun(config: &Config, args: &Args, now: DateTime<Utc>) -> Result<u8, Ended> {
     let records = review::records(&config.review.records)?;
-    let wish = if args.steps.yes { Wish::Do } else { Wish::Show };
     let format = Format::choose(args.json);
     if !args.id.is_empty() {
-        return of_ids(config, args, &records, wish, format).await;
+        return of_ids(config, args, &records, format).await;
     }
-    let (selection, to) = chosen(config, args, now)?;
-    let plan = Plan::of(&selection, to, config, args.limit, &records).await?;
-    let nothing_to_do = plan.is_nothing() || (plan.is_so() && !args.steps.now);
-    if wish == Wish::Show || nothing_to_do {
-        showing::plan(&plan, config, args, format)?;
-        return Ok(EXIT_OK);
+    let (selection, purpose) = chosen(config, args, now)?;
+    let plan = Plan::of(&selection, purpose, config, args.limit, &records).await?;
+    if !args.steps.yes || plan.is_nothing() || plan.is_done() {
+        return Ok(print::plan(&plan, config, format));
     }
-    let changed = doing::all(&plan, config, &records).await?;
-    conclude(config, args, &plan.to, changed, format).await
+    let changed = apply::all(&plan, config, &records).await?;
+    Ok(conclude(config, &plan.purpose, changed, format).await)
 }
 
 /// What is meant, and what is to become of it.
-fn chosen(
-    config: &Config,
-    args: &Args,
-    now: DateTime<Utc>,
-) -> Result<(Selection, SendBack), Ended> {
+fn chosen(config: &Config, args: &Args, now: DateTime<Utc>) -> Result<(Selection, Purpose), Ended> {
     if args.stuck {
         let waiting = config.review.records.pick_up.first().cloned().unwrap_or_default();
-        return Ok((Selection::stuck(now - STUCK_AFTER), SendBack::Waiting(waiting)));
+        let to = SendBack::Waiting(waiting);
+        let purpose =
+            if args.steps.now { Purpose::ChangeAndReview(to) } else { Purpose::Change(to) };
+        return Ok((Selection::stuck(now - STUCK_AFTER), purpose));
     }
     let time = |when: Option<When>| when.map(|when| when.before(now));
     let (from, to) = (time(args.from), time(args.to));
@@ -199,14 +220,13 @@ fn chosen(
         selection.statuses = vec![SUCCESS.to_owned(), ERROR.to_owned()];
     }
     selection.taken = taken;
-    Ok((selection, SendBack::Rerun))
+    Ok((selection, args.steps.purpose()))
 }
 
 async fn of_ids(
     config: &Config,
     args: &Args,
     records: &Arc<dyn Records>,
-    wish: Wish,
     format: Format,
 ) -> Result<u8, Ended> {
     let mut ids: Vec<RecordId> = Vec::new();
@@ -215,32 +235,33 @@ async fn of_ids(
             ids.push(id);
         }
     }
-    let named = doing::Named::look_up(records, &ids, &config.review.records.pick_up).await?;
-    showing::refusals(&named, &config.review.records.statuses, args)?;
+    let purpose = args.steps.purpose();
+    let named = Named::look_up(records, &ids, &config.review.records, &purpose).await?;
+    print::refusals(&named);
     let refused = if named.refused.is_empty() { EXIT_OK } else { EXIT_FAILED };
-    let plan = Plan::of_named(&named, args);
-    if wish == Wish::Show || plan.is_nothing() {
-        if !plan.is_nothing() || refused == EXIT_OK {
-            showing::plan(&plan, config, args, format)?;
-        }
-        return Ok(refused);
+    let plan = Plan::of_named(&named, purpose);
+    if !args.steps.yes || plan.is_nothing() {
+        let nothing = plan.is_nothing() && refused != EXIT_OK;
+        let code = if nothing { EXIT_OK } else { print::plan(&plan, config, format) };
+        return Ok(if code == EXIT_OK { refused } else { code });
     }
-    let changed = doing::named(&named, records).await?;
-    let code = conclude(config, args, &plan.to, changed, format).await?;
+    let changed = apply::named(&named, &plan.purpose, records).await?;
+    let code = conclude(config, &plan.purpose, changed, format).await;
     Ok(if code == EXIT_OK { refused } else { code })
 }
 
-/// Says what was done, and reviews the rows if that is wanted.
-async fn conclude(
-    config: &Config,
-    args: &Args,
-    to: &SendBack,
-    changed: Changed,
-    format: Format,
-) -> Result<u8, Ended> {
-    showing::changed(&changed, to, config, args, format)?;
-    if args.steps.now && !changed.ready.is_empty() {
-        return Ok(super::review::these(config, changed.ready).await);
+/// Says what was changed, and reviews the images if that is meant.
+async fn conclude(config: &Config, purpose: &Purpose, changed: Changed, format: Format) -> u8 {
+    // What is reviewed at once has an output of its own, of which the signal is the last line.
+    let code = match purpose {
+        Purpose::Review => EXIT_OK,
+        Purpose::ChangeAndReview(_) if format == Format::Json => EXIT_OK,
+        Purpose::Change(to) | Purpose::ChangeAndReview(to) => {
+            print::changed(&changed, to, purpose, config, format)
+        }
+    };
+    if purpose.reviews() && !changed.ready.is_empty() {
+        return super::review::these(config, changed.ready, format).await;
     }
-    Ok(EXIT_OK)
+    code
 }

@@ -24,6 +24,7 @@ struct Table {
     stuck: u64,
     fresh: u64,
     unreadable: u64,
+    parked: u64,
     all: u64,
 }
 
@@ -60,9 +61,11 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
     }
     let url = url::Url::parse(&format!("http://x{uri}")).unwrap();
     let has = |text: &str| url.query_pairs().any(|(_, value)| value.contains(text));
-    let Table { waiting, stuck, fresh, unreadable, all } = server.table;
+    let Table { waiting, stuck, fresh, unreadable, parked, all } = server.table;
     let n = if has("Error parsing response") {
         unreadable
+    } else if has("rerun_for_clarity") {
+        parked
     } else if has("updated_at.lt.") {
         stuck
     } else if has("processing") {
@@ -101,7 +104,8 @@ async fn ask(table: Table, key: &str, toml: &str) -> (Said, Vec<String>) {
     (said, asked)
 }
 
-const BUSY: Table = Table { waiting: 1_240, stuck: 3, fresh: 2, unreadable: 17, all: 90_000 };
+const BUSY: Table =
+    Table { waiting: 1_240, stuck: 3, fresh: 2, unreadable: 17, parked: 5, all: 90_000 };
 
 fn words(said: &Said, state: &str) -> String {
     let findings = said.findings();
@@ -114,13 +118,15 @@ async fn stuck_rows_and_accidents_of_the_old_service_are_counted_and_the_backlog
     let (said, asked) = ask(BUSY, "some-secret-key", "").await;
     assert_eq!(said.code, 0, "{}", said.text);
     let warnings = words(&said, "warning");
-    assert!(warnings.contains("3 rows are in processing for more than a day"), "{warnings}");
+    assert!(warnings.contains("3 images are in processing for more than a day"), "{warnings}");
     assert!(warnings.contains("lookout rerun --stuck"), "{warnings}");
-    assert!(warnings.contains("17 rows are good by accident"), "{warnings}");
+    assert!(warnings.contains("17 images are good by accident"), "{warnings}");
     assert!(warnings.contains("lookout rerun --unreadable"), "{warnings}");
+    assert!(warnings.contains("5 images are parked as rerun_for_clarity"), "{warnings}");
+    assert!(warnings.contains("lookout rerun --status rerun_for_clarity"), "{warnings}");
     let good = words(&said, "good");
-    assert!(good.contains("1240 rows wait (downloaded)"), "{good}");
-    assert!(good.contains("2 rows are in somebody's hands"), "{good}");
+    assert!(good.contains("1240 images wait (downloaded)"), "{good}");
+    assert!(good.contains("2 images are being processed"), "{good}");
     assert!(good.contains("the 1240 images that wait: about "), "{good}");
     assert!(good.contains("(an estimate: no answer of it was seen here)"), "{good}");
     assert!(good.contains("the picture of row 7 is there"), "{good}");
@@ -158,7 +164,7 @@ async fn an_unknown_price_is_not_checked_and_an_empty_table_may_be_hidden() {
     let unknown = words(&said, "not_checked");
     assert!(unknown.contains("the 9 images that wait: the cost is unknown"), "{}", said.text);
 
-    let empty = Table { waiting: 0, stuck: 0, fresh: 0, unreadable: 0, all: 0 };
+    let empty = Table { waiting: 0, stuck: 0, fresh: 0, unreadable: 0, parked: 0, all: 0 };
     let (said, _) = ask(empty, "some-secret-key", "").await;
     assert!(words(&said, "warning").contains("row-level security hides its rows"), "{}", said.text);
     assert_eq!(said.about("images").0, "not_checked");

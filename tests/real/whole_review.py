@@ -81,10 +81,10 @@ def doctor(folder, gemini, n_rows):
     said = {state: " | ".join(one["what"] for one in found if one["state"] == state)
             for state in ("good", "warning", "not_checked", "failed", "unavailable")}
     for state, words in [
-            ("good", f"table and columns are there; {n_rows} rows wait (downloaded)"),
+            ("good", f"table and columns are there; {n_rows} images wait (downloaded)"),
             ("good", "the picture of row"), ("good", f"the {n_rows} images that wait: about 0.0"),
-            ("warning", "2 rows are in processing for more than a day"),
-            ("warning", "1 row is good by accident"),
+            ("warning", "2 images are in processing for more than a day"),
+            ("warning", "1 image is good by accident"),
             ("not_checked", "whether rows may be changed")]:
         check(f"doctor: {words}", words in said[state], said)
     check("doctor: nothing is wrong", said["failed"] + said["unavailable"] == "", said)
@@ -93,18 +93,19 @@ def doctor(folder, gemini, n_rows):
 
 def rerun(folder, gemini, table):
     """Rows that the old service has left behind, or called good because it understood nothing."""
+    before = rows_of(table, "auto_review_success")
     shown = lookout(folder, gemini, "rerun", "--unreadable")
-    check("rerun: shows first", "1 row would become rerun_for_clarity" in shown.stdout)
-    check("rerun: changes nothing yet", not rows_of(table, "rerun_for_clarity"))
-    done = lookout(folder, gemini, "rerun", "--unreadable", "--yes", "--now")
+    check("rerun: shows first", "1 image would be reviewed again" in shown.stdout)
+    check("rerun: changes nothing yet", rows_of(table, "auto_review_success") == before)
+    done = lookout(folder, gemini, "rerun", "--unreadable", "--yes")
     check("rerun: exit 0", done.returncode == 0, done.returncode)
     done = lookout(folder, gemini, "rerun", "--stuck", "--yes", "--now")
     check("rerun: stuck rows, exit 0", done.returncode == 0, done.returncode)
-    done = lookout(folder, gemini, "rerun", "--status", "auto_review_success", "--limit", "2", "--yes")
-    check("rerun: two rows", "2 rows changed" in done.stdout)
+    done = lookout(folder, gemini, "rerun", "--status", "auto_review_success", "--limit", "2", "--mark", "--yes")
+    check("rerun: two are marked", "2 images changed" in done.stdout)
     rows = rows_of(table, "rerun_for_clarity")
     check("rerun: in the table", [row["auto_review_status"] for row in rows] == ["good"] * 2, rows)
-    done = lookout(folder, gemini, "rerun", "--status", "rerun_for_clarity", "--now", "--yes")
+    done = lookout(folder, gemini, "rerun", "--status", "rerun_for_clarity", "--yes")
     check("rerun: reviewed at once", done.returncode == 0 and not rows_of(table, "rerun_for_clarity"))
     done = lookout(folder, gemini, "history", "--images", rows[0]["id"])
     check("history: of one image", "Image " + rows[0]["id"] in done.stdout and "USD" in done.stdout)

@@ -354,7 +354,7 @@ fn image_errors(view: &View<'_>) -> Told {
             view.look_at_the_run(),
             step(
                 "Once the cause is gone, take them again:",
-                "lookout rerun --status auto_review_error",
+                "lookout rerun --status auto_review_error --yes",
             ),
         ],
         by_itself: None,
