@@ -1,6 +1,6 @@
 //! What was: slots with their verdicts, incidents with their news, for pages and the command line.
 //!
-//! A port for reading only; `store` implements it. Rows serialise with the words of the design, so
+//! A port for reading only; `store` implements it. Rows serialise with the words of the glossary, so
 //! that `--json` prints them as they are.
 //! Invariant: nothing here changes anything.
 

@@ -33,7 +33,7 @@ pub(crate) fn epoch() -> DateTime<Utc> {
     DateTime::from_timestamp(1_772_584_200, 0).unwrap()
 }
 
-/// Hourly, with the design's defaults.
+/// Hourly, with the defaults of docs/configuration.md.
 pub(crate) fn hourly(name: &str) -> Schedule {
     Schedule {
         name: ScheduleName::new(name),

@@ -21,6 +21,7 @@ mod config_examples;
 mod config_look;
 mod doctor;
 mod doctor_tables;
+mod documents;
 mod forecasts;
 mod fuzz_corpus;
 mod gemini_bodies;
