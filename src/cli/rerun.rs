@@ -71,7 +71,7 @@ struct Steps {
     /// Do it, instead of only showing the images and the price
     #[arg(long)]
     yes: bool,
-    /// Set the images to `good` and rerun_for_clarity instead, as the old rerun process did: no run
+    /// Set the images to `good` and `rerun_for_clarity` instead, as the old rerun process did: no run
     /// reviews them until they are picked up
     #[arg(long, conflicts_with_all = ["stuck", "now"])]
     mark: bool,
