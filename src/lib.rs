@@ -19,6 +19,7 @@ pub mod redact;
 pub mod secret;
 pub mod sqlite;
 pub mod storage;
+pub mod text;
 
 pub mod schedule;
 

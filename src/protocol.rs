@@ -59,6 +59,11 @@ pub struct Problem {
     pub calls: Option<u64>,
     /// The last error, one line.
     pub detail: String,
+    /// What it is in a few words that stay the same for as long as it lasts; present when it does
+    /// not pass by itself (`Gemini monthly spend cap reached`).
+    pub title: Option<String>,
+    /// What a person must do about it; present when it does not pass by itself.
+    pub action: Option<String>,
 }
 
 /// Where everything went.
@@ -90,6 +95,8 @@ impl Line {
                 count: fields.get("count").and_then(|v| v.parse().ok()).unwrap_or(1),
                 calls: fields.get("calls").and_then(|v| v.parse().ok()),
                 detail: fields.remove("detail").unwrap_or_default(),
+                title: fields.remove("title"),
+                action: fields.remove("action"),
             })),
             "recovered" => Some(Self::Recovered { kind: fields.remove("kind")? }),
             "totals" => {
@@ -126,7 +133,14 @@ impl fmt::Display for Line {
                 if let Some(calls) = problem.calls {
                     write!(f, " calls={calls}")?;
                 }
-                write!(f, " detail={}", Quoted(&problem.detail))
+                write!(f, " detail={}", Quoted(&problem.detail))?;
+                if let Some(title) = &problem.title {
+                    write!(f, " title={}", Quoted(title))?;
+                }
+                if let Some(action) = &problem.action {
+                    write!(f, " action={}", Quoted(action))?;
+                }
+                Ok(())
             }
             Self::Recovered { kind } => write!(f, "{PREFIX}recovered kind={}", Quoted(kind)),
             Self::Totals(totals) => {
@@ -220,6 +234,8 @@ mod tests {
                 count: 7,
                 calls: Some(9),
                 detail: r#"said "overloaded" \o/ = bad"#.into(),
+                title: Some("a title".into()),
+                action: Some("do \"this\"".into()),
             }),
             Line::Recovered { kind: "provider_unavailable".into() },
             Line::Totals(Totals {

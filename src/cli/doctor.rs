@@ -29,9 +29,18 @@ use crate::config::Config;
 /// sitting in front of it.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Whether the provider gets a real request, which costs a little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// Only what is free.
+    None,
+    /// One small request a project.
+    One,
+}
+
 /// Asks everything and prints; the exit code: 0, 75 if all that is wrong is that something is
 /// unavailable just now, 1 if something must be repaired, 78 if the configuration is wrong.
-pub async fn run(config: Option<PathBuf>, form: Form) -> u8 {
+pub async fn run(config: Option<PathBuf>, form: Form, calls: Calls) -> u8 {
     let config = match (load_config::configuration(config), form) {
         (Ok(config), _) => config,
         (Err(LoadError::Configuration(problems)), Form::Json) => {
@@ -40,7 +49,7 @@ pub async fn run(config: Option<PathBuf>, form: Form) -> u8 {
         }
         (Err(error), Form::Text | Form::Json) => return load_config::refused(&error),
     };
-    let findings = examine(&config).await;
+    let findings = examine(&config, calls).await;
     let printed = match form {
         Form::Text => report::text(&findings),
         Form::Json => format!("{}\n", report::object(&findings)),
@@ -49,9 +58,9 @@ pub async fn run(config: Option<PathBuf>, form: Form) -> u8 {
 }
 
 /// Everything that was found, in the order in which a person would repair it.
-async fn examine(config: &Config) -> Vec<Finding> {
+async fn examine(config: &Config, calls: Calls) -> Vec<Finding> {
     let (gemini, rows, alerts, jobs) = tokio::join!(
-        gemini::examine(config),
+        gemini::examine(config, calls),
         rows::examine(config),
         alerts::examine(config),
         alerts::examine_jobs(config),

@@ -83,6 +83,10 @@ pub enum Command {
         /// One JSON object instead of text
         #[arg(long)]
         json: bool,
+        /// Send Gemini one small real request: shows whether there is quota and credit, and whether the
+        /// model answers
+        #[arg(long)]
+        call: bool,
     },
     /// What became of the runs
     History(history::Args),
@@ -172,9 +176,10 @@ fn dispatch(cli: Cli) -> ExitCode {
             ExitCode::from(check::run(cli.config, form))
         }
         Command::Demo(arguments) => finish(on_a_runtime(demo::run(arguments))),
-        Command::Doctor { json } => {
+        Command::Doctor { json, call } => {
             let form = if json { check::Form::Json } else { check::Form::Text };
-            finish(on_a_runtime(async { Ok(doctor::run(cli.config, form).await) }))
+            let calls = if call { doctor::Calls::One } else { doctor::Calls::None };
+            finish(on_a_runtime(async { Ok(doctor::run(cli.config, form, calls).await) }))
         }
         Command::Audit(args) => ExitCode::from(audit::run(cli.config, &args)),
         Command::History(args) => ExitCode::from(history::run(cli.config, &args)),

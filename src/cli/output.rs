@@ -12,6 +12,7 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use super::{EXIT_FAILED, EXIT_OK, EXIT_USAGE};
+use crate::text;
 use crate::watch::{Severity, Verdict};
 
 /// What is printed.
@@ -149,10 +150,11 @@ pub fn print(text: &str, code: u8) -> u8 {
     out.end(code)
 }
 
-/// Writes a line to standard error. `eprintln!` would panic where that is closed.
+/// Writes a line to standard error, without anything in it that a terminal would obey. `eprintln!`
+/// would panic where that is closed.
 pub fn complain(text: &str) {
     // Nobody is left to tell; the exit code still says it.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", text::printable(text));
 }
 
 /// Says on standard error why the work failed; exit code 1.

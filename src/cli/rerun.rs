@@ -153,7 +153,8 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
             Ended::Records(RecordError::Unavailable(_)) => EXIT_TRY_LATER,
             Ended::Records(RecordError::Misconfigured(_)) => EXIT_CONFIG,
             Ended::Usage(_) => EXIT_USAGE,
-            Ended::Records(RecordError::Refused(_)) | Ended::State(_) => EXIT_FAILED,
+            Ended::Records(RecordError::Refused(_) | RecordError::Rejected(_))
+            | Ended::State(_) => EXIT_FAILED,
         };
         let text = format!("lookout rerun: {error}");
         let _ = output::fail(&config.redactor().redact(&text));

@@ -33,6 +33,7 @@ use crate::redact::Redactor;
 use crate::review::batch::{self, Wish};
 use crate::review::record::{RecordError, RecordId};
 use crate::review::report::{Exit, Listener, News, Report};
+use crate::text;
 
 /// A caller of the old interface holds a connection open and learns nothing until the end, and the
 /// next call asks again anyway. Two probes, after 30 s and 60 s, tell an outage from a hiccup; the old
@@ -250,7 +251,9 @@ fn no_review(error: &SetupError, redactor: &Redactor) -> u8 {
         SetupError::Records(RecordError::Unavailable(_)) => {
             (Some("records_unavailable"), EXIT_TRY_LATER)
         }
-        SetupError::Records(RecordError::Refused(_)) => (Some("records_unavailable"), EXIT_FAILED),
+        SetupError::Records(RecordError::Refused(_) | RecordError::Rejected(_)) => {
+            (Some("records_unavailable"), EXIT_FAILED)
+        }
         SetupError::State(_) => (None, EXIT_FAILED),
     };
     let text = redactor.redact(&text);
@@ -276,5 +279,5 @@ fn complain(text: &str, code: u8) -> u8 {
 
 /// Prints one answer of a command that prints nothing else.
 fn print_line(text: &str, code: u8) -> u8 {
-    output::print(&format!("{text}\n"), code)
+    output::print(&format!("{}\n", text::printable(text)), code)
 }

@@ -16,6 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::keep::evidence::directory::{LogText, RunDirectory};
 use crate::keep::evidence::journal::EvidenceReader;
 use crate::keep::evidence::{CallOutcome, Entry, Event, StopReason, Stream};
+use crate::text;
 use crate::watch::history::SlotRow;
 use crate::watch::words;
 
@@ -113,7 +114,7 @@ pub fn print(
     writeln!(out, "{}", Tone::Bold.paint(&title, style))?;
     let mut fact = |name: &str, value: &str| match value {
         "" => Ok(()),
-        value => writeln!(out, "  {name:<9} {}", printable(value)),
+        value => writeln!(out, "  {name:<9} {}", text::printable(value)),
     };
     fact("due", &moment(slot.due_at, zone, now))?;
     let shown_at = |at: Option<DateTime<Utc>>| at.map(|at| moment(at, zone, now));
@@ -130,7 +131,7 @@ pub fn print(
     writeln!(out, "  {:<9} {}", "verdict", verdict.as_deref().unwrap_or("none yet"))?;
     let mut fact = |name: &str, value: &str| match value {
         "" => Ok(()),
-        value => writeln!(out, "  {name:<9} {}", printable(value)),
+        value => writeln!(out, "  {name:<9} {}", text::printable(value)),
     };
     fact("why", slot.reason.as_deref().unwrap_or_default())?;
     for finding in &slot.findings {
@@ -145,13 +146,6 @@ pub fn print(
         Some(log) => print_log(log, style, out),
         None => Ok(()),
     }
-}
-
-/// Control characters of stored texts must not reach the terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
-        .collect()
 }
 
 fn print_timeline(evidence: &[Entry], style: Style, out: &mut impl Write) -> io::Result<()> {
@@ -176,7 +170,7 @@ fn print_timeline(evidence: &[Entry], style: Style, out: &mut impl Write) -> io:
             "  {}  {:>11}  {}",
             entry.at.format("%H:%M:%S"),
             format!("+{}", Span(after)),
-            printable(&describe(&entry.event))
+            text::printable(&describe(&entry.event))
         )?;
     }
     if n_hidden > 0 {
@@ -190,11 +184,11 @@ fn print_log(log: &KeptOutput, style: Style, out: &mut impl Write) -> io::Result
     if log.head.is_empty() && log.tail.is_empty() {
         return writeln!(out, "  (none)");
     }
-    write!(out, "{}", printable(&log.head))?;
+    write!(out, "{}", text::printable(&log.head))?;
     if log.dropped_bytes > 0 {
         writeln!(out, "\n[… {} bytes were not kept …]", log.dropped_bytes)?;
     }
-    writeln!(out, "{}", printable(log.tail.trim_end()))
+    writeln!(out, "{}", text::printable(log.tail.trim_end()))
 }
 
 fn name_of(stream: Stream) -> &'static str {

@@ -228,6 +228,12 @@ pub enum Event {
         calls: Option<u64>,
         /// One line for people, redacted.
         detail: String,
+        /// What it is in a few words, if it does not pass by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        title: Option<String>,
+        /// What a person must do about it, if it does not pass by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        action: Option<String>,
     },
     /// `::lookout::recovered`.
     Recovered {

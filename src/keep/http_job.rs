@@ -237,6 +237,8 @@ impl Rounds {
             count: u64::from(self.n_failed_in_a_row),
             calls: Some(n_calls),
             detail: witness.say(&format!("{host}: {}", called.detail)),
+            title: None,
+            action: None,
         });
     }
 

@@ -317,6 +317,8 @@ impl Witness {
             count: matched.count,
             calls: (n_calls > 0).then_some(n_calls),
             detail: detail.clone(),
+            title: None,
+            action: None,
         });
         Some((kind, detail))
     }
@@ -337,6 +339,8 @@ impl Witness {
                 count: problem.count,
                 calls: problem.calls,
                 detail: self.say(&problem.detail),
+                title: problem.title.as_deref().map(name),
+                action: problem.action.as_deref().map(|action| self.say(action)),
             }),
             Line::Recovered { kind } => self.record(Event::Recovered { kind: name(&kind) }),
             Line::Totals(totals) => {

@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock::Clock;
 use crate::review::picture::admission::Preparation;
 use crate::review::record::{Claimed, Cursor, RecordId, Records};
-use crate::review::report::{Counts, End, Listener, News, Report};
+use crate::review::report::{Counts, End, Failures, Listener, News, Report};
 use crate::review::reviewer::{Prepared, Reviewer};
 use crate::review::settings::BudgetSettings;
-use crate::review::settle::{History, Policy};
+use crate::review::settle::{FailureCause, History, Policy};
 use crate::review::source::Source;
 use crate::review::tries::{Spent, Tries, TryId};
 
@@ -253,6 +253,12 @@ struct Batch {
     counts: Counts,
     unwritten: u64,
     reasons: BTreeMap<String, u64>,
+    /// Images that ended without a review, by what they have in common.
+    failures: BTreeMap<FailureCause, Failures>,
+    /// Rows in a row whose result their table did not take.
+    n_rejected: u32,
+    /// Titles of refusals that have been told: one cause is one line.
+    told_refusals: Vec<String>,
     backlog: Option<u64>,
     told: Option<(Instant, u64)>,
     started: Instant,
@@ -318,6 +324,9 @@ impl Batch {
             counts: Counts::default(),
             unwritten: 0,
             reasons: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            n_rejected: 0,
+            told_refusals: Vec::new(),
             backlog: None,
             told: None,
             started: now,

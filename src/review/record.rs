@@ -94,6 +94,10 @@ pub enum RecordError {
     /// Key refused, no permission, row-level security: a person must act.
     #[error("{0}")]
     Refused(String),
+    /// The database does not take the content of this write (a check, a length, a type, a trigger):
+    /// this row's matter as long as others are written.
+    #[error("{0}")]
+    Rejected(String),
     /// Table, column or type is not as configured: a person must act.
     #[error("{0}")]
     Misconfigured(String),

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::protocol::{Line, Totals};
+use crate::protocol::{Line, Problem, Totals};
+use crate::review::reviewer::{Refusal, RefusalCause};
+use crate::review::settle::FailureCause;
 use crate::review::tries::Spent;
 
 /// The completion text that the user's system has always waited for.
@@ -121,6 +123,88 @@ pub enum End {
     Broken(String),
 }
 
+impl End {
+    /// The end of a run whose provider will not serve us until a person acts.
+    #[must_use]
+    pub fn of_refusal(refusal: &Refusal) -> Self {
+        let reason = format!("{}; {}", refusal.reason, refusal.action);
+        match refusal.cause {
+            RefusalCause::Key => Self::Credentials(reason),
+            RefusalCause::Credit | RefusalCause::SpendCap => Self::Exhausted(reason),
+            RefusalCause::NoQuota | RefusalCause::Model | RefusalCause::Request => {
+                Self::Misconfigured(reason)
+            }
+        }
+    }
+
+    /// How the process should end, if everything is written and accounted for.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Done | Self::BoxFull => Exit::Done,
+            Self::GaveUp { .. } | Self::Exhausted(_) => Exit::TryLater,
+            Self::Misconfigured(_) => Exit::Configuration,
+            Self::Credentials(_) | Self::Broken(_) => Exit::Failed,
+        }
+    }
+}
+
+/// The line that tells of a refusal that does not pass by itself.
+#[must_use]
+pub fn refusal_line(refusal: &Refusal) -> Line {
+    let kind = match refusal.cause {
+        RefusalCause::Key => "credentials_rejected",
+        RefusalCause::Credit | RefusalCause::SpendCap | RefusalCause::NoQuota => "quota_exhausted",
+        // It is there, and refuses us for everything.
+        RefusalCause::Model | RefusalCause::Request => "provider_unavailable",
+    };
+    Line::Problem(Problem {
+        kind: kind.to_owned(),
+        provider: Some("gemini".to_owned()),
+        status: None,
+        count: 1,
+        // Without calls it counts at once, as something that is certain.
+        calls: None,
+        detail: refusal.reason.clone(),
+        title: Some(refusal.title.clone()),
+        action: Some(refusal.action.clone()),
+    })
+}
+
+/// The images of a run that failed for one reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// How many.
+    pub n: u64,
+    /// The last one's error.
+    pub last: String,
+}
+
+/// Images that are missing, damaged or too large are told of from three on: one or two are ordinary
+/// life. What the model or the provider does to every image of a run never is.
+const TELL_OWN_FROM: u64 = 3;
+
+/// The line that tells of a run in which no image was reviewed, all for one reason.
+#[must_use]
+pub fn one_reason(counts: &Counts, failures: &BTreeMap<FailureCause, Failures>) -> Option<Line> {
+    let mut all = failures.iter();
+    let (Some((cause, Failures { n, last })), None) = (all.next(), all.next()) else {
+        return None;
+    };
+    let least = if cause.is_the_providers() { 1 } else { TELL_OWN_FROM };
+    (counts.succeeded == 0 && *n >= least).then(|| {
+        let provider = if cause.is_the_providers() { "gemini" } else { "images" };
+        Line::Problem(Problem {
+            kind: "image_errors".to_owned(),
+            provider: Some(provider.to_owned()),
+            count: *n,
+            calls: Some(*n),
+            detail: format!("every image of this run failed for one reason: {last}"),
+            ..Problem::default()
+        })
+    })
+}
+
 /// How the process should end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -176,11 +260,9 @@ impl Report {
     /// How the process should end.
     #[must_use]
     pub fn exit(&self) -> Exit {
-        match &self.end {
-            End::Done | End::BoxFull if self.is_whole() => Exit::Done,
-            End::GaveUp { .. } | End::Exhausted(_) => Exit::TryLater,
-            End::Misconfigured(_) => Exit::Configuration,
-            End::Done | End::BoxFull | End::Credentials(_) | End::Broken(_) => Exit::Failed,
+        match self.end.exit() {
+            Exit::Done if !self.is_whole() => Exit::Failed,
+            exit @ (Exit::Done | Exit::Failed | Exit::TryLater | Exit::Configuration) => exit,
         }
     }
 

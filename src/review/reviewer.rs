@@ -153,30 +153,54 @@ pub enum Fault {
         /// For people.
         reason: String,
     },
-    /// No quota: no try is used up.
+    /// A quota that comes back by itself is used up: no try is used up.
     Quota {
         /// When it comes back, if known.
         until: Option<DateTime<Utc>>,
         /// For people.
         reason: String,
     },
-    /// No key is left that is accepted: the run stops.
-    Credentials {
-        /// For people.
-        reason: String,
-    },
+    /// The provider will not serve us until a person acts: the run stops, no try is used up.
+    Refused(Refusal),
     /// The cap of `[budget]` is reached: the run stops.
     Budget {
         /// For people.
         reason: String,
     },
-    /// The service does not understand our request, or model and version do not exist: the run stops.
-    Misconfigured {
-        /// For people.
-        reason: String,
-    },
     /// The deadline came first, or it must not be sent again in this run: no try is used up.
     OutOfTime,
+}
+
+/// A refusal that does not pass by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind of thing a person must put right.
+    pub cause: RefusalCause,
+    /// A few words that stay the same for as long as it lasts: no counts, no times.
+    pub title: String,
+    /// What happened, in a sentence, keys redacted.
+    pub reason: String,
+    /// What a person must do.
+    pub action: String,
+    /// When it passes even if nobody does anything.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// What a person must put right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RefusalCause {
+    /// The key, or its project.
+    Key,
+    /// The prepaid credit.
+    Credit,
+    /// The project's monthly spend cap.
+    SpendCap,
+    /// The project has no quota for the model at all.
+    NoQuota,
+    /// The model does not exist, is retired, or may not be used from here or by this project.
+    Model,
+    /// The service does not take our requests.
+    Request,
 }
 
 /// What came of a try.
@@ -204,6 +228,8 @@ pub struct Health {
     pub breaker_open: bool,
     /// Keys and projects that are not used again in this run, in the order in which they went.
     pub dropped: Vec<Dropped>,
+    /// None is left: what the run stops for is the refusal itself.
+    pub all_dropped: bool,
 }
 
 /// A key, or a whole project, that the provider no longer lets us use in this run.

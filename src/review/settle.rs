@@ -12,8 +12,9 @@ use chrono::{DateTime, Utc};
 
 use crate::review::category::{Code, category};
 use crate::review::record::{ERROR, SUCCESS, Settlement};
-use crate::review::reviewer::{Answer, Fault};
+use crate::review::reviewer::{Answer, Fault, Refusal};
 use crate::review::settings::OnBlocked;
+use crate::text;
 
 /// Tries of an image; after them it is marked as an error and left alone (docs/legacy-service.md,
 /// "What its users asked for").
@@ -39,8 +40,10 @@ pub struct History {
 pub enum Ended {
     /// The reviewer has spoken.
     Reviewed(Result<Answer, Fault>),
-    /// There is no picture to send, and it is this picture's fault: missing, empty, no image.
-    NoPicture(String),
+    /// There is no file, and it is this image's fault: missing, empty.
+    NoFile(String),
+    /// There is a file that can't be sent: damaged, too large, no image.
+    NoImage(String),
     /// The bucket refused or failed for this picture while it served others.
     BucketFault(String),
 }
@@ -59,18 +62,48 @@ pub enum Others {
 pub enum Ending {
     /// Reviewed.
     Succeeded,
-    /// Three tries failed.
-    Errored,
+    /// Three tries failed; the last of them for this.
+    Errored(FailureCause),
     /// The provider blocked the picture.
     Blocked,
+}
+
+/// Why an image ended without a review: what images that fail for one reason have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailureCause {
+    /// The model's answers could not be used.
+    Unreadable,
+    /// The provider would not look at it.
+    Blocked,
+    /// The provider or the bucket failed for it again and again while it served others.
+    Fault,
+    /// There was no file.
+    NoFile,
+    /// The file could not be sent, or the provider could not read it.
+    NoImage,
+    /// What was made of it could not be written into its row.
+    Unwritable,
+    /// The process died of it.
+    Crash,
+}
+
+impl FailureCause {
+    /// Whether it is the model's or the provider's doing rather than the image's own.
+    #[must_use]
+    pub fn is_the_providers(self) -> bool {
+        match self {
+            Self::Unreadable | Self::Blocked | Self::Fault => true,
+            Self::NoFile | Self::NoImage | Self::Unwritable | Self::Crash => false,
+        }
+    }
 }
 
 /// Why nothing more can be reviewed in this run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// No key is accepted.
-    Credentials(String),
-    /// No quota.
+    /// The provider will not serve us until a person acts.
+    Refused(Refusal),
+    /// A quota that comes back by itself is used up.
     Quota {
         /// When it comes back, if known.
         until: Option<DateTime<Utc>>,
@@ -79,8 +112,6 @@ pub enum Stop {
     },
     /// The cap of `[budget]` is reached.
     Budget(String),
-    /// The service does not understand us.
-    Misconfigured(String),
 }
 
 /// What becomes of the row.
@@ -138,7 +169,8 @@ pub fn next(policy: &Policy, history: &History, ended: Ended, others: Others) ->
     match ended {
         Ended::Reviewed(Ok(answer)) => success(category(&answer), answer.details),
         Ended::Reviewed(Err(fault)) => after_fault(policy, history, fault, others),
-        Ended::NoPicture(reason) => failed_try(policy, history, reason, None),
+        Ended::NoFile(reason) => failed_try(policy, history, reason, FailureCause::NoFile, None),
+        Ended::NoImage(reason) => failed_try(policy, history, reason, FailureCause::NoImage, None),
         Ended::BucketFault(reason) => fault_of_others(policy, history, reason, Others::Answered),
     }
 }
@@ -146,12 +178,13 @@ pub fn next(policy: &Policy, history: &History, ended: Ended, others: Others) ->
 fn after_fault(policy: &Policy, history: &History, fault: Fault, others: Others) -> Next {
     match fault {
         Fault::Unreadable { reason, correction } => {
-            failed_try(policy, history, reason, Some(correction))
+            failed_try(policy, history, reason, FailureCause::Unreadable, Some(correction))
         }
-        Fault::Picture { reason } => failed_try(policy, history, reason, None),
+        Fault::Picture { reason } => {
+            failed_try(policy, history, reason, FailureCause::NoImage, None)
+        }
         Fault::Blocked { reason, sexually_explicit } => {
-            // Only this block says itself what is in the picture.
-            let is_sexual = sexually_explicit && reason.starts_with("SAFETY");
+            let is_sexual = is_sexual(&reason, sexually_explicit);
             let details = format!("blocked by Gemini: {reason}");
             match policy.on_blocked {
                 OnBlocked::N1 if is_sexual => success(Code::N1.as_str().to_owned(), details),
@@ -164,11 +197,16 @@ fn after_fault(policy: &Policy, history: &History, fault: Fault, others: Others)
             fault_of_others(policy, history, reason, others)
         }
         Fault::Quota { until, reason } => Next::Stop(Stop::Quota { until, reason }),
-        Fault::Credentials { reason } => Next::Stop(Stop::Credentials(reason)),
+        Fault::Refused(refusal) => Next::Stop(Stop::Refused(refusal)),
         Fault::Budget { reason } => Next::Stop(Stop::Budget(reason)),
-        Fault::Misconfigured { reason } => Next::Stop(Stop::Misconfigured(reason)),
         Fault::OutOfTime => Next::GiveBack,
     }
+}
+
+/// Whether a block says itself that what is in the picture is sexual: only one for SAFETY does.
+#[must_use]
+pub fn is_sexual(reason: &str, sexually_explicit: bool) -> bool {
+    sexually_explicit && reason.starts_with("SAFETY")
 }
 
 fn success(category: String, details: String) -> Next {
@@ -186,7 +224,9 @@ fn success(category: String, details: String) -> Next {
 /// succeed (docs/decisions.md, "A fault of others is never the image's").
 fn fault_of_others(policy: &Policy, history: &History, reason: String, others: Others) -> Next {
     match others {
-        Others::Answered if history.own_faults > 0 => failed_try(policy, history, reason, None),
+        Others::Answered if history.own_faults > 0 => {
+            failed_try(policy, history, reason, FailureCause::Fault, None)
+        }
         Others::Answered | Others::Unknown => {
             Next::Later { reason: shorten(&reason), others, wait: policy.waits[0] }
         }
@@ -197,6 +237,7 @@ fn failed_try(
     policy: &Policy,
     history: &History,
     reason: String,
+    cause: FailureCause,
     correction: Option<String>,
 ) -> Next {
     let reason = shorten(&reason);
@@ -205,7 +246,7 @@ fn failed_try(
         None => {
             let mut reasons = history.failed.clone();
             reasons.push(reason);
-            Next::Settle { settlement: given_up(&reasons), ending: Ending::Errored }
+            Next::Settle { settlement: given_up(&reasons), ending: Ending::Errored(cause) }
         }
     }
 }
@@ -219,6 +260,12 @@ pub fn given_up(reasons: &[String]) -> Settlement {
     error(format!("{last} ({} tries: {})", reasons.len(), each.join("; ")))
 }
 
+/// What a row becomes whose result its table does not take.
+#[must_use]
+pub fn unwritable(reason: &str) -> Settlement {
+    error(shorten(&format!("the result could not be written into this row: {reason}")))
+}
+
 fn error(details: String) -> Settlement {
     Settlement {
         review_status: ERROR.to_owned(),
@@ -230,18 +277,13 @@ fn error(details: String) -> Settlement {
 /// One line of bounded length.
 #[must_use]
 pub fn shorten(reason: &str) -> String {
-    let line = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= LONGEST_REASON {
-        return line;
-    }
-    let mut short: String = line.chars().take(LONGEST_REASON - 1).collect();
-    short.push('…');
-    short
+    text::line(reason, LONGEST_REASON)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::review::reviewer::RefusalCause;
 
     const POLICY: Policy = Policy { on_blocked: OnBlocked::Error, waits: Policy::WAITS };
     const N1: Policy = Policy { on_blocked: OnBlocked::N1, waits: Policy::WAITS };
@@ -304,13 +346,13 @@ mod tests {
                 expected
             );
         }
-        let ended = Ended::NoPicture("it is no image".into());
+        let ended = Ended::NoImage("it is no image".into());
         let Next::Settle { settlement, ending } =
             next(&POLICY, &history(2, 0), ended, Others::Unknown)
         else {
             panic!("not settled")
         };
-        assert_eq!(ending, Ending::Errored);
+        assert_eq!(ending, Ending::Errored(FailureCause::NoImage));
         assert_eq!(settlement.review_status, "auto_review_error");
         assert_eq!(settlement.auto_review_status, "auto_review_error");
         assert_eq!(
@@ -337,10 +379,10 @@ mod tests {
         let second = next(&POLICY, &history(0, 1), unavailable(), Others::Answered);
         assert!(matches!(second, Next::TryAgain { .. }), "{second:?}");
         let last = next(&POLICY, &history(2, 1), unavailable(), Others::Answered);
-        assert!(matches!(last, Next::Settle { ending: Ending::Errored, .. }), "{last:?}");
+        assert!(matches!(last, Next::Settle { ending: Ending::Errored(_), .. }), "{last:?}");
         let bucket = Ended::BucketFault("403".into());
         let last = next(&POLICY, &history(2, 1), bucket, Others::Unknown);
-        assert!(matches!(last, Next::Settle { ending: Ending::Errored, .. }), "{last:?}");
+        assert!(matches!(last, Next::Settle { ending: Ending::Errored(_), .. }), "{last:?}");
     }
 
     #[test]
@@ -368,10 +410,16 @@ mod tests {
     #[test]
     fn what_concerns_every_picture_stops_the_run_and_uses_up_no_try() {
         let reason = || "why".to_owned();
+        let refusal = || Refusal {
+            cause: RefusalCause::Model,
+            title: "Gemini model m is not available".into(),
+            reason: reason(),
+            action: "choose another".into(),
+            until: None,
+        };
         for (ended, expected) in [
-            (Fault::Credentials { reason: reason() }, Stop::Credentials(reason())),
+            (Fault::Refused(refusal()), Stop::Refused(refusal())),
             (Fault::Budget { reason: reason() }, Stop::Budget(reason())),
-            (Fault::Misconfigured { reason: reason() }, Stop::Misconfigured(reason())),
             (
                 Fault::Quota { until: None, reason: reason() },
                 Stop::Quota { until: None, reason: reason() },

@@ -78,6 +78,8 @@ impl Patient<'_> {
     }
 
     fn fault(&self, kind: IncidentKind, severity: Severity, facts: Facts) -> IncidentWrite {
+        // What does not pass by itself is as bad as it gets: nothing works until a person acts.
+        let severity = if facts.action.is_some() { Severity::Critical } else { severity };
         IncidentWrite::Fault(Box::new(FaultWrite {
             key: self.key(kind),
             severity,

@@ -64,6 +64,8 @@ pub fn with_fault(facts: Facts, observed: &Observed, kind: IncidentKind) -> Fact
         calls: fault.last.calls,
         since: Some(fault.since.at),
         detail: Some(fault.last.detail.clone()).filter(|detail| !detail.is_empty()),
+        title: fault.last.title.clone(),
+        action: fault.last.action.clone(),
         recovered_at: fault.recovered.map(|moment| moment.at),
         ..facts
     }

@@ -49,6 +49,10 @@ pub struct Problem {
     pub calls: Option<u64>,
     /// One line for people.
     pub detail: String,
+    /// What it is in a few words, if it does not pass by itself.
+    pub title: Option<String>,
+    /// What a person must do about it, if it does not pass by itself.
+    pub action: Option<String>,
     /// Who did the counting.
     pub source: Source,
 }

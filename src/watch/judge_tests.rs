@@ -179,6 +179,8 @@ fn a_failure_pattern_beats_signal_and_exit() {
         count: 1,
         calls: None,
         detail: "Traceback".into(),
+        title: None,
+        action: None,
     };
     let events = [started(), problem, signal(), exited(0), ended_event()];
     assert_eq!(verdict(&schedule(), &events), Verdict::Failed);
@@ -313,6 +315,8 @@ fn failure(detail: &str) -> Event {
         count: 1,
         calls: None,
         detail: detail.into(),
+        title: None,
+        action: None,
     }
 }
 
@@ -369,6 +373,8 @@ fn giving_up_for_an_outage_names_the_cause() {
         count: 9,
         calls: Some(9),
         detail: "tcp handshaker shutdown".into(),
+        title: None,
+        action: None,
     };
     let entries: Vec<(u64, Event)> =
         (1..).zip([started(), problem, exited(75), ended_event()]).collect();

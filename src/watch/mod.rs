@@ -379,6 +379,10 @@ pub struct Facts {
     pub last_activity_at: Option<DateTime<Utc>>,
     /// The last error, one line.
     pub detail: Option<String>,
+    /// What it is in a few words, if it does not pass by itself.
+    pub title: Option<String>,
+    /// What a person must do about it, if it does not pass by itself.
+    pub action: Option<String>,
     /// Last lines of output.
     pub log_tail: Vec<String>,
     /// When Lookout tries again by itself.

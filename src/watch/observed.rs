@@ -137,11 +137,17 @@ impl Observed {
                 self.last_activity = Some(moment);
                 self.take_progress(moment, *done, *total, unit);
             }
-            Event::Problem { kind, provider, status, count, calls, detail } => {
-                let (provider, detail) = (provider.clone(), detail.clone());
-                let (status, count, calls) = (*status, *count, *calls);
-                let source = Source::default();
-                let problem = faults::Problem { provider, status, count, calls, detail, source };
+            Event::Problem { kind, provider, status, count, calls, detail, title, action } => {
+                let problem = faults::Problem {
+                    provider: provider.clone(),
+                    status: *status,
+                    count: *count,
+                    calls: *calls,
+                    detail: detail.clone(),
+                    title: title.clone(),
+                    action: action.clone(),
+                    source: Source::default(),
+                };
                 self.take_problem(moment, kind, problem);
             }
             Event::Recovered { kind } => {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text::is_hidden;
+
 /// Writes any value as text.
 pub(super) fn text<T: fmt::Display>(value: T) -> Text<T> {
     Text(value)
@@ -27,8 +29,9 @@ impl fmt::Write for Escaping<'_, '_> {
                 '>' => self.0.write_str("&gt;")?,
                 '"' => self.0.write_str("&quot;")?,
                 '\'' => self.0.write_str("&#39;")?,
-                // Controls have no meaning in a page, and some break it (NUL).
-                c if c.is_control() && c != '\n' && c != '\t' => self.0.write_char('\u{fffd}')?,
+                // Controls have no meaning in a page, and some break it (NUL); what turns the direction
+                // of the text around it makes it say something else.
+                c if is_hidden(c) => self.0.write_char('\u{fffd}')?,
                 c => self.0.write_char(c)?,
             }
         }

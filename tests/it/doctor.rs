@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use lookout::drill::stand_in::{Behaviour, Outcome, StandIn, StandInSettings};
+use lookout::drill::stand_in::{Behaviour, Outcome, Raw, StandIn, StandInSettings};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
@@ -168,6 +168,40 @@ async fn a_key_that_is_refused_must_be_repaired() {
         assert_eq!((said.code, state.as_str()), (1, "failed"), "{what}");
         assert!(what.contains(words), "{what}");
     }
+}
+
+/// A body that the stand-in sends to every real request.
+fn always(status: u16, body: &str) -> Behaviour {
+    let raw = Raw { status, body: body.to_owned(), content_type: None };
+    Behaviour::always(Outcome::Raw(raw))
+}
+
+#[tokio::test]
+async fn one_small_request_finds_what_no_free_question_does() {
+    let root = with_a_photograph();
+    let no_quota = r#"{"error":{"code":429,"message":"Quota exceeded, limit: 0, model: m"}}"#;
+    let retired = r#"{"error":{"code":404,"message":"models/m is not found for API version"}}"#;
+    let spend_cap = include_str!("../fixtures/gemini/err-429-spend-cap.json");
+    for (status, body, words, instead) in [
+        (429, spend_cap, "spend cap reached", "ai.studio/spend"),
+        (429, no_quota, "no quota", "link billing"),
+        (404, retired, "no such model", "[reviewer] model"),
+    ] {
+        let gemini = stand_in(always(status, body)).await;
+        let variables = [("LOOKOUT__REVIEWER__BASE_URL", gemini.base_url.as_str())];
+        let free = doctor(root.path(), &variables, &["--json"]).await;
+        assert_eq!(free.code, 0, "the free check can't know: {}", free.text);
+        assert!(free.text.contains("lookout doctor --call"), "{}", free.text);
+        let said = doctor(root.path(), &variables, &["--json", "--call"]).await;
+        assert_eq!(said.code, 1, "{}", said.text);
+        assert!(said.text.contains(words) && said.text.contains(instead), "{}", said.text);
+    }
+    let gemini = stand_in(Behaviour::default()).await;
+    let variables = [("LOOKOUT__REVIEWER__BASE_URL", gemini.base_url.as_str())];
+    let said = doctor(root.path(), &variables, &["--call"]).await;
+    assert_eq!(said.code, 0, "{}", said.text);
+    assert!(said.text.contains("there is quota and credit"), "{}", said.text);
+    assert_eq!(gemini.stats().calls, 1);
 }
 
 #[tokio::test]

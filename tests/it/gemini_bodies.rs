@@ -1,5 +1,4 @@
-//! Every recorded body of Gemini: what it means, for the key, the run and the try, and what a
-//! person is told.
+//! Every recorded body of Gemini: what it means, also for the key, and what a person is told.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use lookout::review::reviewer::Answer;
 use lookout::review::reviewer::gemini::answer::{Reading, Usage, read};
 use lookout::review::reviewer::gemini::classifier::{
-    Again, Billing, Class, Kind, Misunderstood, OnKey, OnRun, OnTry, Quota, classify,
+    Again, Billing, Class, Kind, Misunderstood, OnKey, Quota, classify,
 };
 
 pub(crate) fn folder() -> std::path::PathBuf {
@@ -29,53 +28,51 @@ fn class(name: &str) -> Class {
     classify(status_of(name), None, &body(name))
 }
 
-struct Row(&'static str, Kind, OnKey, OnRun, OnTry, &'static str);
+struct Row(&'static str, Kind, OnKey, &'static str);
 
-const STOP: OnRun = OnRun::StopWhenNoneLeft;
 const OVERLOADED: Kind = Kind::Overloaded(Billing::No);
 const POSSIBLY: Kind = Kind::Overloaded(Billing::Possible);
 
-/// Body, kind, effect on key, run and try, and a part of what a person is told.
+/// Body, kind, effect on the key, and a part of what a person is told.
 #[rustfmt::skip]
-const ERRORS: [Row; 28] = [
-    Row("err-400-api-key-invalid", Kind::KeyRejected, OnKey::Drop, STOP, OnTry::Kept, "the API key is not valid"),
-    Row("err-400-api-key-expired", Kind::KeyRejected, OnKey::Drop, STOP, OnTry::Kept, "the API key has expired: make a new one"),
-    Row("err-400-unknown-field", Kind::Misunderstood(Misunderstood::Other), OnKey::Keep, OnRun::Stop, OnTry::Kept, "Unknown name \"bogusField\""),
-    Row("err-400-generic-image", Kind::Picture(Again::Once), OnKey::Keep, OnRun::Continue, OnTry::UsedUp, "Gemini can't read this picture"),
-    Row("err-400-token-limit", Kind::Picture(Again::Never), OnKey::Keep, OnRun::Continue, OnTry::UsedUp, "too long for the model"),
-    Row("err-400-location", Kind::Location, OnKey::DropProject, STOP, OnTry::Kept, "may not be used from here"),
-    Row("err-401-access-token-type-unsupported", Kind::KeyRejected, OnKey::Drop, STOP, OnTry::Kept, "bound to a service account"),
-    Row("err-402-prepay-depleted", Kind::OutOfCredit, OnKey::DropProject, STOP, OnTry::Kept, "prepaid credit is used up"),
-    Row("err-403-leaked-key", Kind::KeyRejected, OnKey::Drop, STOP, OnTry::Kept, "found published: make a new one"),
-    Row("err-403-no-key", Kind::KeyRejected, OnKey::Drop, STOP, OnTry::Kept, "no API key arrived"),
-    Row("err-403-project-denied", Kind::ProjectRejected, OnKey::DropProject, STOP, OnTry::Kept, "ask Google's support"),
-    Row("err-403-service-blocked", Kind::KeyRejected, OnKey::Drop, STOP, OnTry::Kept, "allow it in the key's restrictions"),
-    Row("err-403-service-disabled", Kind::ProjectRejected, OnKey::DropProject, STOP, OnTry::Kept, "not switched on in the project"),
-    Row("err-404-model-not-found", Kind::NoSuchModel, OnKey::Keep, OnRun::Stop, OnTry::Kept, "models/gemini-3.6-flahs is not found for API version v1beta"),
-    Row("err-404-counttokens", Kind::NoSuchModel, OnKey::Keep, OnRun::Stop, OnTry::Kept, "nonexistent-model"),
-    Row("err-404-model-retired-new-users", Kind::ModelRetired, OnKey::DropProject, STOP, OnTry::Kept, "use models/gemini-3.5-flash-lite"),
-    Row("err-429-free-all-three-quotas", Kind::Quota(Quota::Day), OnKey::Rest, STOP, OnTry::Kept, "quota for today is used up"),
-    Row("err-429-free-tokens-per-minute", Kind::Quota(Quota::Minute(Duration::from_secs(26))), OnKey::Rest, OnRun::MayWait, OnTry::Kept, "26 s (limit: 250000 input tokens a minute)"),
-    Row("err-429-paid-tokens-per-minute-gemini38", Kind::Quota(Quota::Minute(Duration::from_nanos(51_386_192_716))), OnKey::Rest, OnRun::MayWait, OnTry::Kept, "52 s (limit: 3000000 input tokens a minute)"),
-    Row("err-429-no-details", Kind::Quota(Quota::Vague), OnKey::Rest, OnRun::MayWait, OnTry::Kept, "too many requests"),
-    Row("err-429-help-only", Kind::Quota(Quota::Vague), OnKey::Rest, OnRun::MayWait, OnTry::Kept, "too many requests"),
-    Row("err-429-spend-rate", Kind::Quota(Quota::Account(Duration::from_secs(60))), OnKey::RestAll, OnRun::MayWait, OnTry::Kept, "all its projects must wait"),
-    Row("err-499-cancelled", POSSIBLY, OnKey::Keep, OnRun::MayWait, OnTry::Kept, "Gemini answered 499"),
-    Row("err-500-internal", OVERLOADED, OnKey::Keep, OnRun::MayWait, OnTry::Kept, "Gemini answered 500"),
-    Row("err-503-overloaded", OVERLOADED, OnKey::Keep, OnRun::MayWait, OnTry::Kept, "Gemini answered 503"),
-    Row("err-503-high-demand", OVERLOADED, OnKey::Keep, OnRun::MayWait, OnTry::Kept, "currently experiencing high demand"),
-    Row("err-503-deadline-expired", OVERLOADED, OnKey::Keep, OnRun::MayWait, OnTry::Kept, "Deadline expired"),
-    Row("err-504-deadline-exceeded", POSSIBLY, OnKey::Keep, OnRun::MayWait, OnTry::Kept, "Gemini answered 504"),
+const ERRORS: [Row; 29] = [
+    Row("err-400-api-key-invalid", Kind::KeyRejected, OnKey::Drop, "the API key is not valid"),
+    Row("err-400-api-key-expired", Kind::KeyRejected, OnKey::Drop, "the API key has expired: make a new one"),
+    Row("err-400-unknown-field", Kind::Misunderstood(Misunderstood::Other), OnKey::Keep, "Unknown name \"bogusField\""),
+    Row("err-400-generic-image", Kind::Picture(Again::Once), OnKey::Keep, "Gemini can't read this picture"),
+    Row("err-400-token-limit", Kind::Picture(Again::Never), OnKey::Keep, "too long for the model"),
+    Row("err-400-location", Kind::Location, OnKey::DropProject, "may not be used from here"),
+    Row("err-401-access-token-type-unsupported", Kind::KeyRejected, OnKey::Drop, "bound to a service account"),
+    Row("err-402-prepay-depleted", Kind::OutOfCredit, OnKey::DropProject, "prepaid credit is used up"),
+    Row("err-403-leaked-key", Kind::KeyRejected, OnKey::Drop, "found published: make a new one"),
+    Row("err-403-no-key", Kind::KeyRejected, OnKey::Drop, "no API key arrived"),
+    Row("err-403-project-denied", Kind::ProjectRejected, OnKey::DropProject, "ask Google's support"),
+    Row("err-403-service-blocked", Kind::KeyRejected, OnKey::Drop, "allow it in the key's restrictions"),
+    Row("err-403-service-disabled", Kind::ProjectRejected, OnKey::DropProject, "not switched on in the project"),
+    Row("err-404-model-not-found", Kind::NoSuchModel, OnKey::Keep, "models/gemini-3.6-flahs is not found for API version v1beta"),
+    Row("err-404-counttokens", Kind::NoSuchModel, OnKey::Keep, "nonexistent-model"),
+    Row("err-404-model-retired-new-users", Kind::ModelRetired, OnKey::DropProject, "use models/gemini-3.5-flash-lite"),
+    Row("err-429-free-all-three-quotas", Kind::Quota(Quota::Day), OnKey::Rest, "quota for today is used up"),
+    Row("err-429-free-tokens-per-minute", Kind::Quota(Quota::Minute(Duration::from_secs(26))), OnKey::Rest, "26 s (limit: 250000 input tokens a minute)"),
+    Row("err-429-paid-tokens-per-minute-gemini38", Kind::Quota(Quota::Minute(Duration::from_nanos(51_386_192_716))), OnKey::Rest, "52 s (limit: 3000000 input tokens a minute)"),
+    Row("err-429-no-details", Kind::Quota(Quota::Vague), OnKey::Rest, "too many requests"),
+    Row("err-429-help-only", Kind::Quota(Quota::Vague), OnKey::Rest, "too many requests"),
+    Row("err-429-spend-cap", Kind::SpendCap, OnKey::DropProject, "monthly spend cap is reached"),
+    Row("err-429-spend-rate", Kind::Quota(Quota::Account(Duration::from_secs(60))), OnKey::RestAll, "all its projects must wait"),
+    Row("err-499-cancelled", POSSIBLY, OnKey::Keep, "Gemini answered 499"),
+    Row("err-500-internal", OVERLOADED, OnKey::Keep, "Gemini answered 500"),
+    Row("err-503-overloaded", OVERLOADED, OnKey::Keep, "Gemini answered 503"),
+    Row("err-503-high-demand", OVERLOADED, OnKey::Keep, "currently experiencing high demand"),
+    Row("err-503-deadline-expired", OVERLOADED, OnKey::Keep, "Deadline expired"),
+    Row("err-504-deadline-exceeded", POSSIBLY, OnKey::Keep, "Gemini answered 504"),
 ];
 
 #[test]
 fn every_recorded_error_has_its_meaning_and_its_words() {
-    for Row(name, kind, on_key, on_run, on_try, told) in ERRORS {
+    for Row(name, kind, on_key, told) in ERRORS {
         let class = class(name);
         assert_eq!(class.kind, kind, "{name}");
         assert_eq!(class.kind.on_key(), on_key, "{name}: effect on the key");
-        assert_eq!(class.kind.on_run(), on_run, "{name}: effect on the run");
-        assert_eq!(class.kind.on_try(), on_try, "{name}: effect on the try");
         assert!(class.says.contains(told), "{name}: {}", class.says);
         assert!(class.says.len() < 500 && !class.says.contains('\n'), "{name}: {}", class.says);
     }
@@ -85,6 +82,90 @@ fn every_recorded_error_has_its_meaning_and_its_words() {
 fn depleted_credit_means_the_same_under_its_old_status() {
     let class = classify(429, None, &body("err-402-prepay-depleted"));
     assert_eq!(class.kind, Kind::OutOfCredit);
+}
+
+/// A body of status 429 with these violations and this message.
+fn over_quota(violations: serde_json::Value, message: &str) -> Vec<u8> {
+    let details = serde_json::json!([
+        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": violations},
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "26s"}]);
+    let error = serde_json::json!({"code": 429, "message": message,
+        "status": "RESOURCE_EXHAUSTED", "details": details});
+    serde_json::json!({"error": error}).to_string().into_bytes()
+}
+
+#[test]
+fn a_quota_of_0_never_comes_back_in_whatever_form_it_is_said() {
+    let day = "GenerateRequestsPerDayPerProjectPerModel-FreeTier";
+    let minute = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier";
+    let said = "You exceeded your current quota.\n* Quota exceeded for metric: x, limit: 0, \
+                model: gemini-3.8-flash\nPlease retry in 26.4s.";
+    for (violations, message) in [
+        (serde_json::json!([{"quotaId": day, "quotaValue": "0"}]), "quota"),
+        (serde_json::json!([{"quotaId": minute, "quotaValue": "0"}]), "quota"),
+        (serde_json::json!([{"quotaId": day}]), said),
+        (serde_json::json!([{"quotaId": minute}]), said),
+        (serde_json::json!([{"quotaId": minute, "quotaValue": "15"}, {"quotaId": day}]), said),
+        (serde_json::json!([]), said),
+    ] {
+        let class = classify(429, Some("26"), &over_quota(violations.clone(), message));
+        assert_eq!(class.kind, Kind::NoQuota, "{violations} {message}");
+        assert_eq!(class.kind.on_key(), OnKey::DropProject);
+    }
+    let some =
+        over_quota(serde_json::json!([{"quotaId": minute, "quotaValue": "10"}]), "limit: 10");
+    assert_eq!(
+        classify(429, None, &some).kind,
+        Kind::Quota(Quota::Minute(Duration::from_secs(26)))
+    );
+}
+
+#[test]
+fn a_spend_cap_is_one_under_any_status_and_in_any_case() {
+    for status in [402, 403, 429] {
+        for words in ["Your project has exceeded its monthly spending cap.", "Spend cap reached"] {
+            let body = serde_json::json!({"error": {"message": words}}).to_string();
+            assert_eq!(classify(status, None, body.as_bytes()).kind, Kind::SpendCap, "{words}");
+        }
+    }
+}
+
+#[test]
+fn what_a_model_or_the_service_says_is_clean_and_bounded() {
+    let hostile = "a\u{0}b\u{1b}]0;x\u{7}\u{202e}c\u{200b}".repeat(100_000);
+    let answer = serde_json::from_str::<Answer>(GOOD).unwrap();
+    let text = serde_json::to_string(&Answer { details: hostile.clone(), ..answer }).unwrap();
+    let Reading::Answer(answer) = read_reply(&reply(&text)) else { panic!("no answer") };
+    let is_clean = |text: &str| !text.chars().any(lookout::text::is_hidden);
+    assert!(answer.details.starts_with("abcabc") && is_clean(&answer.details));
+    assert!(answer.details.chars().count() <= 2_000);
+    let mut value = reply(GOOD);
+    value["modelVersion"] = serde_json::json!(hostile);
+    value["candidates"][0]["finishReason"] = serde_json::json!(hostile);
+    let (reading, usage) = read(&serde_json::to_vec(&value).unwrap());
+    let version = usage.model_version.unwrap();
+    assert!(is_clean(&version) && version.chars().count() <= 80, "{version}");
+    assert!(matches!(&reading, Reading::Stopped { reason } if is_clean(reason)), "{reading:?}");
+    value["promptFeedback"] = serde_json::json!({"blockReason": hostile});
+    let blocked = read_reply(&value);
+    assert!(
+        matches!(&blocked, Reading::Blocked { reason, .. } if is_clean(reason) && reason.len() < 400)
+    );
+    for text in [format!("{{\"{hostile}\":1}}"), hostile.clone()] {
+        match read_reply(&reply(&text)) {
+            Reading::Broken { reason, correction } => {
+                assert!(is_clean(&reason) && reason.len() < 1_000, "{reason}");
+                assert!(is_clean(&correction) && correction.len() < 1_000, "{correction}");
+            }
+            Reading::Prose { reason } => assert!(is_clean(&reason) && reason.len() < 1_000),
+            other => panic!("{other:?}"),
+        }
+    }
+    let error = serde_json::json!({"error": {"message": hostile}}).to_string();
+    for status in [400, 401, 403, 404, 429, 500] {
+        let class = classify(status, None, error.as_bytes());
+        assert!(is_clean(&class.says) && class.says.len() < 1_500, "{status}: {}", class.says);
+    }
 }
 
 #[test]
@@ -166,7 +247,7 @@ fn every_recorded_reply_that_is_no_answer_is_told_apart() {
         assert_eq!(reading(name).0, expected, "{name}");
     }
     for name in ["counttokens-ok", "models-list-ok", "batch-get-succeeded-file"] {
-        assert!(matches!(reading(name).0, Reading::Stopped { .. }), "{name}");
+        assert!(matches!(reading(name).0, Reading::Empty { .. }), "{name}");
     }
 }
 
@@ -266,6 +347,7 @@ fn an_answer_counts_only_if_the_model_says_that_it_finished() {
             Reading::Answer(_)
             | Reading::Broken { .. }
             | Reading::Prose { .. }
+            | Reading::Empty { .. }
             | Reading::Foreign { .. } => "something else",
         };
         assert_eq!(found, expected, "{finish}");
@@ -274,7 +356,7 @@ fn an_answer_counts_only_if_the_model_says_that_it_finished() {
     value["promptFeedback"] = serde_json::json!({"blockReason": "SAFETY"});
     assert!(matches!(read_reply(&value), Reading::Blocked { .. }), "a block wins over an answer");
     let empty = serde_json::json!({"candidates": []});
-    assert!(matches!(read_reply(&empty), Reading::Stopped { .. }));
+    assert!(matches!(read_reply(&empty), Reading::Empty { .. }));
 }
 
 #[test]

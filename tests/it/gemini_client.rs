@@ -17,7 +17,9 @@ use lookout::review::prompt::Prompt;
 use lookout::review::reviewer::gemini::check::Finding;
 use lookout::review::reviewer::gemini::client::Gemini;
 use lookout::review::reviewer::gemini::patience::Patience;
-use lookout::review::reviewer::{Ask, DropCause, Fault, Outcome, Prepared, Reviewer};
+use lookout::review::reviewer::{
+    Ask, DropCause, Fault, Outcome, Prepared, Refusal, RefusalCause, Reviewer,
+};
 use lookout::review::settings::{OnBlocked, Price, Project, ReviewerSettings};
 use lookout::secret::Secret;
 use serde_json::{Value, json};
@@ -389,11 +391,15 @@ async fn a_dead_key_is_not_used_again_and_the_last_one_stops_the_run() {
     assert!(review(&gemini).await.result.is_ok());
     assert_eq!(service.keys(), ["fake-key-number-1", "fake-key-number-2", "fake-key-number-2"]);
     service.then_always(recorded("err-400-api-key-invalid"));
-    let Fault::Credentials { reason } = fault(review(&gemini).await) else { panic!("kind") };
+    let Fault::Refused(Refusal { cause: RefusalCause::Key, reason, .. }) =
+        fault(review(&gemini).await)
+    else {
+        panic!("kind")
+    };
     assert!(reason.contains("…er-1 of project main: Google has blocked"), "{reason}");
     assert!(reason.contains("…er-2 of project main: the API key is not valid"), "{reason}");
     let n_calls = service.seen();
-    assert!(matches!(fault(review(&gemini).await), Fault::Credentials { .. }));
+    assert!(matches!(fault(review(&gemini).await), Fault::Refused(_)));
     assert_eq!(service.seen(), n_calls, "nothing is sent any more");
 }
 
@@ -452,23 +458,20 @@ async fn a_used_up_day_moves_on_to_the_next_project_and_then_ends_the_run() {
 
 #[tokio::test]
 async fn what_concerns_a_project_is_asked_of_the_next_one_once() {
-    for (name, kind) in [
-        ("err-400-location", "misconfigured"),
-        ("err-404-model-retired-new-users", "misconfigured"),
-        ("err-402-prepay-depleted", "quota"),
-        ("err-403-service-disabled", "credentials"),
+    for (name, expected) in [
+        ("err-400-location", RefusalCause::Model),
+        ("err-404-model-retired-new-users", RefusalCause::Model),
+        ("err-402-prepay-depleted", RefusalCause::Credit),
+        ("err-429-spend-cap", RefusalCause::SpendCap),
+        ("err-403-service-disabled", RefusalCause::Key),
     ] {
         let (service, mut settings) = service([]).await;
         service.then_always(recorded(name));
         settings.projects =
             vec![project("main", &["fake-key-of-main"]), project("spare", &["fake-key-of-spare"])];
         let fault = fault(review(&client(&settings)).await);
-        let is_right = match kind {
-            "misconfigured" => matches!(fault, Fault::Misconfigured { .. }),
-            "quota" => matches!(fault, Fault::Quota { until: None, .. }),
-            _ => matches!(fault, Fault::Credentials { .. }),
-        };
-        assert!(is_right, "{name}: {fault:?}");
+        let Fault::Refused(Refusal { cause, .. }) = &fault else { panic!("{name}: {fault:?}") };
+        assert_eq!(*cause, expected, "{name}");
         assert_eq!(service.seen(), 2, "{name}");
     }
 }
@@ -486,7 +489,11 @@ async fn a_form_of_schema_that_is_refused_is_changed_once_and_never_both_are_sen
         assert_eq!(config.get("responseFormat").is_some(), has_new, "{n}");
     }
     service.then_always(error(400, "response_format is not supported"));
-    let Fault::Misconfigured { reason } = fault(review(&gemini).await) else { panic!("kind") };
+    let Fault::Refused(Refusal { cause: RefusalCause::Request, reason, .. }) =
+        fault(review(&gemini).await)
+    else {
+        panic!("kind")
+    };
     assert!(reason.contains("response_format is not supported"), "{reason}");
     assert_eq!(service.seen(), 4);
 }
@@ -575,6 +582,74 @@ async fn a_reason_that_is_new_to_us_is_a_failed_try_after_three_attempts() {
     }
 }
 
+/// A reply of a model that is done and has said nothing, in the forms it comes in.
+fn empty_replies() -> Vec<Act> {
+    let parts = [
+        json!(null),
+        json!([]),
+        json!([{"text": ""}]),
+        json!([{"text": " \n"}]),
+        json!([{"text": "thinking…", "thought": true}]),
+        json!([{"thoughtSignature": "REDACTED"}]),
+    ];
+    let with = |parts: Value| {
+        let mut value = reply("");
+        value["candidates"][0]["content"] = json!({"role": "model", "parts": parts});
+        Act::Answer(200, serde_json::to_vec(&value).unwrap())
+    };
+    let mut replies: Vec<Act> = parts.into_iter().map(with).collect();
+    let mut without = reply("");
+    without["candidates"][0]["content"] = json!({});
+    replies.push(Act::Answer(200, serde_json::to_vec(&without).unwrap()));
+    replies.push(Act::Answer(200, serde_json::to_vec(&json!({"candidates": []})).unwrap()));
+    replies
+}
+
+#[tokio::test]
+async fn an_empty_answer_is_asked_for_again_within_the_try() {
+    for act in empty_replies() {
+        let (service, settings) = service([act]).await;
+        let gemini = client(&settings);
+        let outcome = review(&gemini).await;
+        assert!(outcome.result.is_ok(), "{:?}", outcome.result);
+        assert_eq!((service.seen(), outcome.evidence.attempts), (2, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_always_says_nothing_is_at_fault_and_not_the_picture() {
+    for act in empty_replies() {
+        let (service, settings) = service([]).await;
+        service.then_always(act);
+        let gemini = client(&settings);
+        let outcome = review(&gemini).await;
+        let Err(Fault::Unavailable { status: Some(200), reason }) = outcome.result else {
+            panic!("{:?}", outcome.result);
+        };
+        assert!(reason.contains("answer"), "{reason}");
+        // It is paid for each time; without a count of tokens the reservation holds two.
+        assert!((2..=3).contains(&service.seen()), "{}", service.seen());
+        assert_eq!(gemini.health().faults, service.seen() as u64);
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_exist_is_asked_once() {
+    let (service, settings) = service([]).await;
+    service.then_always(recorded("err-404-model-not-found"));
+    let gemini = client(&settings);
+    for _ in 0..3 {
+        let fault = fault(review(&gemini).await);
+        let Fault::Refused(Refusal { cause: RefusalCause::Model, title, action, .. }) = fault
+        else {
+            panic!("{fault:?}");
+        };
+        assert_eq!(title, "Gemini model gemini-3.5-flash-lite is not available, reviews stopped");
+        assert!(action.contains("[reviewer] model"), "{action}");
+    }
+    assert_eq!(service.seen(), 1);
+}
+
 #[tokio::test]
 async fn a_page_where_the_answer_should_be_is_the_providers_fault_and_no_word_on_the_picture() {
     let page = Act::Answer(200, b"<html><title>Please log in</title></html>".to_vec());
@@ -599,7 +674,11 @@ async fn a_page_where_the_answer_should_be_is_the_providers_fault_and_no_word_on
 async fn a_limited_account_is_left_alone_and_the_picture_goes_back() {
     let (service, settings) = service([finished("PUP_LIMITED_DISABLED")]).await;
     let gemini = client(&settings);
-    let Fault::Credentials { reason } = fault(review(&gemini).await) else { panic!("kind") };
+    let Fault::Refused(Refusal { cause: RefusalCause::Key, reason, .. }) =
+        fault(review(&gemini).await)
+    else {
+        panic!("kind")
+    };
     assert!(reason.contains("PUP_LIMITED_DISABLED"), "{reason}");
     assert!(review(&gemini).await.result.is_err());
     assert_eq!(service.seen(), 1);
@@ -625,8 +704,12 @@ async fn one_unreadable_picture_is_its_own_fault_but_ten_in_a_row_are_not() {
     for _ in 0..9 {
         assert!(matches!(fault(review(&gemini).await), Fault::Picture { .. }));
     }
-    let Fault::Misconfigured { reason } = fault(review(&gemini).await) else { panic!("kind") };
-    assert!(reason.contains("10 pictures one after another"), "{reason}");
+    let Fault::Refused(Refusal { cause: RefusalCause::Request, reason, .. }) =
+        fault(review(&gemini).await)
+    else {
+        panic!("kind")
+    };
+    assert!(reason.contains("10 images one after another"), "{reason}");
 }
 
 #[tokio::test]
@@ -751,6 +834,7 @@ async fn the_doctor_learns_about_key_and_model_and_never_calls_an_outage_a_bad_k
             Finding::Good { .. } => "good",
             Finding::KeyRefused { .. } => "key",
             Finding::ModelRefused { .. } => "model",
+            Finding::Refused(_) => "refused",
             Finding::Unknown { .. } => "unknown",
         };
         assert_eq!(found, expected, "{checks:?}");
@@ -758,4 +842,36 @@ async fn the_doctor_learns_about_key_and_model_and_never_calls_an_outage_a_bad_k
     }
     let checks = client(&settings("http://127.0.0.1:9")).check_key_and_model().await;
     assert!(matches!(checks[0].finding, Finding::Unknown { .. }), "{checks:?}");
+}
+
+#[tokio::test]
+async fn a_small_real_request_shows_what_a_free_check_does_not() {
+    let zero = error(429, "Quota exceeded for metric: free_tier_requests, limit: 0, model: m");
+    for (act, expected) in [
+        (good(), "good"),
+        (finished("MAX_TOKENS"), "good"),
+        (recorded("err-429-spend-cap"), "refused"),
+        (recorded("err-402-prepay-depleted"), "refused"),
+        (zero, "refused"),
+        (recorded("err-400-api-key-invalid"), "key"),
+        (recorded("err-404-model-not-found"), "model"),
+        (recorded("err-404-model-retired-new-users"), "model"),
+        (recorded("err-429-free-all-three-quotas"), "unknown"),
+        (recorded("err-503-high-demand"), "unknown"),
+        (Act::Answer(200, b"{}".to_vec()), "model"),
+    ] {
+        let (service, settings) = service([act]).await;
+        let checks = client(&settings).try_one_request().await;
+        let found = match &checks[0].finding {
+            Finding::Good { .. } => "good",
+            Finding::KeyRefused { .. } => "key",
+            Finding::ModelRefused { .. } => "model",
+            Finding::Refused(_) => "refused",
+            Finding::Unknown { .. } => "unknown",
+        };
+        assert_eq!(found, expected, "{checks:?}");
+        assert_eq!(service.seen(), 1);
+        let path = service.seen.lock().unwrap()[0].path.clone();
+        assert_eq!(path, "/v1beta/models/gemini-3.5-flash-lite:generateContent");
+    }
 }

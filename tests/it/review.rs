@@ -8,6 +8,7 @@ mod crash;
 mod faults;
 mod flow;
 mod provider;
+mod refused;
 mod rerun;
 mod unreadable;
 mod wire;

@@ -243,6 +243,8 @@ async fn a_refused_key_is_critical_at_once() {
         count: 1,
         calls: None,
         detail: "API key not valid".into(),
+        title: None,
+        action: None,
     };
     let mut world = first(failing(10, 1).with(5, refusal));
     world.run_for(HOUR / 2 + secs(5)).await;
@@ -316,6 +318,8 @@ async fn whatever_a_pattern_may_say_is_told_also_of_a_run_that_ends_with_its_sig
             count: 5,
             calls: None,
             detail: "FATAL: what the job printed".to_owned(),
+            title: None,
+            action: None,
         };
         let script = Script {
             events: vec![

@@ -117,7 +117,9 @@ impl<'a> View<'a> {
     /// Quotes of the last error and the last output.
     pub(super) fn evidence(&self) -> Vec<Evidence> {
         let mut evidence = Vec::new();
-        if let Some(detail) = &self.facts.detail {
+        // A refusal for good is the headline itself, and an error is quoted once.
+        let quoted = self.facts.detail.as_ref().filter(|_| self.facts.action.is_none());
+        if let Some(detail) = quoted {
             // gRPC calls a failed connection 503; nobody answered, so we must not say a 503 came.
             let text = if self.facts.status.is_none() {
                 detail.replace("503 failed to connect", "failed to connect")

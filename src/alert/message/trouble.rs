@@ -87,6 +87,9 @@ pub(super) fn what_happened(view: &View<'_>) -> String {
 }
 
 fn told(view: &View<'_>) -> Told {
+    if let (Some(title), Some(action)) = (&view.facts.title, &view.facts.action) {
+        return until_a_person_acts(view, title, action);
+    }
     match view.incident.kind {
         IncidentKind::RunMissed => missed(view),
         IncidentKind::RunStalled => stalled(view),
@@ -105,6 +108,29 @@ fn told(view: &View<'_>) -> Told {
         IncidentKind::LookoutImpaired => own::impaired(view),
         IncidentKind::ConfigurationBroken => own::configuration(view),
         IncidentKind::BacklogGrowing => backlog(view),
+    }
+}
+
+/// A refusal that does not pass by itself: the service's own reason, and what to do about it.
+fn until_a_person_acts(view: &View<'_>, title: &str, action: &str) -> Told {
+    let mut lead = Vec::new();
+    let what = match &view.facts.detail {
+        Some(detail) if !detail.is_empty() => detail.clone(),
+        Some(_) | None => title.to_owned(),
+    };
+    lead.push("It will not recover by itself. No try was used; the images wait.".to_owned());
+    if let Some(waiting) = view.facts.counts.get("remaining").filter(|n| **n > 0) {
+        lead.push(format!("{} waiting.", words::counted(*waiting, "image is", "images are")));
+    }
+    Told {
+        what,
+        subject: title.to_owned(),
+        lead,
+        steps: vec![
+            advice(&words::sentence(action)),
+            step("Then check it with one small request:", "lookout doctor --call"),
+        ],
+        by_itself: None,
     }
 }
 
@@ -269,10 +295,11 @@ fn unavailable(view: &View<'_>, default: &str) -> Told {
         }
         Some(200) => {
             lead.push(
-                "A proxy's login or a maintenance page stands in the way, or the address is wrong."
+                "The replies have status 200 and hold no answer: the model says nothing, or a page \
+                 of a proxy comes in its place."
                     .to_owned(),
             );
-            format!("what answers in place of {who} is something else")
+            format!("{who} sends no usable answer")
         }
         Some(status @ 500..) => {
             lead.push("The fault is on its side, not with your key or your images.".to_owned());

@@ -90,9 +90,11 @@ fn fault(
     now: DateTime<Utc>,
 ) -> IncidentWrite {
     // As for runs: a key does not come back by itself, the rest may have by the next time.
-    let severity = match (key.kind, open) {
-        (IncidentKind::CredentialsRejected, _) | (_, Some(_)) => Severity::Critical,
-        (_, None) => Severity::Warning,
+    let severity = match (key.kind, open, &problem.action) {
+        (IncidentKind::CredentialsRejected, _, _) | (_, Some(_), _) | (_, _, Some(_)) => {
+            Severity::Critical
+        }
+        (_, None, None) => Severity::Warning,
     };
     IncidentWrite::Fault(Box::new(FaultWrite {
         key,
@@ -104,6 +106,8 @@ fn fault(
             faults: problem.calls.map(|_| problem.count),
             calls: problem.calls,
             detail: Some(problem.detail.clone()).filter(|detail| !detail.is_empty()),
+            title: problem.title.clone(),
+            action: problem.action.clone(),
             also: vec!["seen by a caller of POST /bulk_auto_review".to_owned()],
             ..Facts::default()
         },

@@ -1,7 +1,7 @@
 //! Gemini: is every key taken, and is the model there?
 //!
-//! The reviewer's own check asks `GET /models/{model}`, which costs nothing; so doctor and review
-//! say the same about the same error. Invariant: a service that can't be reached is never told as
+//! The reviewer's own check asks `GET /models/{model}`, which costs nothing, and with `--call` sends
+//! one small request a project; so doctor and review say the same about the same error. Invariant: a service that can't be reached is never told as
 //! one that refuses us.
 
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use reqwest::header::DATE;
 
-use super::LIMIT;
 use super::report::{Finding, State};
+use super::{Calls, LIMIT};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::http;
@@ -26,7 +26,7 @@ pub(super) struct Examined {
 }
 
 /// Asks with every key.
-pub(super) async fn examine(config: &Config) -> Examined {
+pub(super) async fn examine(config: &Config, calls: Calls) -> Examined {
     let alone = |finding: Finding| Examined { findings: vec![finding], clock_of_the_service: None };
     let mut settings = config.review.reviewer.clone();
     if settings.projects.is_empty() {
@@ -52,10 +52,22 @@ pub(super) async fn examine(config: &Config) -> Examined {
         tokio::join!(gemini.check_key_and_model(), clock(&settings.base_url));
     let mut findings: Vec<Finding> =
         checks.into_iter().map(|check| told(check, &settings.model)).collect();
+    match calls {
+        Calls::None => findings.push(Finding::new(
+            "reviewer",
+            State::NotChecked,
+            "whether there is quota and credit, and whether the model answers",
+            "lookout doctor --call sends one small request",
+        )),
+        Calls::One => {
+            let tried = gemini.try_one_request().await;
+            findings.extend(tried.into_iter().map(answered));
+        }
+    }
     findings.push(Finding::new(
         "reviewer",
         State::NotChecked,
-        "how much quota and credit is left, and how well the model judges your pictures",
+        "how well the model judges your images",
         "lookout review --limit 5, or --compare 50 where the old service has reviewed some",
     ));
     Examined { findings, clock_of_the_service }
@@ -71,10 +83,29 @@ fn without_key(config: &Config) -> Finding {
 
 fn told(check: KeyCheck, model: &str) -> Finding {
     let name = format!("key {} of {}", check.key, check.project);
-    match check.finding {
-        Found::Good { display_name } => {
-            let name = display_name.map(|name| format!(" ({name})")).unwrap_or_default();
-            Finding::good("reviewer", format!("is taken, {model}{name} is there"))
+    let good = match &check.finding {
+        Found::Good { display_name: Some(display_name) } => {
+            format!("is taken, {model} ({display_name}) is there")
+        }
+        Found::Good { display_name: None }
+        | Found::KeyRefused { .. }
+        | Found::ModelRefused { .. }
+        | Found::Refused(_)
+        | Found::Unknown { .. } => format!("is taken, {model} is there"),
+    };
+    finding(check.finding, good).of(name)
+}
+
+fn answered(check: KeyCheck) -> Finding {
+    let good = "a real request is answered: there is quota and credit".to_owned();
+    finding(check.finding, good).of(format!("project {}", check.project))
+}
+
+fn finding(found: Found, good: String) -> Finding {
+    match found {
+        Found::Good { display_name: _ } => Finding::good("reviewer", good),
+        Found::Refused(refusal) => {
+            Finding::new("reviewer", State::Failed, refusal.reason, refusal.action)
         }
         Found::KeyRefused { says } => Finding::new(
             "reviewer",
@@ -95,7 +126,6 @@ fn told(check: KeyCheck, model: &str) -> Finding {
             "nothing was learned about the key; see this machine's network and HTTPS_PROXY",
         ),
     }
-    .of(name)
 }
 
 /// What time the service has: the `Date` of any answer at all.

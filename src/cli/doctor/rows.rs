@@ -64,7 +64,9 @@ pub(super) async fn examine(config: &Config) -> Examined {
 fn state_of(error: &SetupError) -> State {
     match error {
         SetupError::Records(RecordError::Unavailable(_)) => State::Unavailable,
-        SetupError::Records(RecordError::Refused(_) | RecordError::Misconfigured(_))
+        SetupError::Records(
+            RecordError::Refused(_) | RecordError::Rejected(_) | RecordError::Misconfigured(_),
+        )
         | SetupError::Configuration(_)
         | SetupError::Images(_)
         | SetupError::State(_) => State::Failed,
@@ -216,7 +218,9 @@ fn waiting(n: u64) -> String {
 fn refused(error: &RecordError) -> Finding {
     let state = match error {
         RecordError::Unavailable(_) => State::Unavailable,
-        RecordError::Refused(_) | RecordError::Misconfigured(_) => State::Failed,
+        RecordError::Refused(_) | RecordError::Rejected(_) | RecordError::Misconfigured(_) => {
+            State::Failed
+        }
     };
     Finding::new("records", state, error.to_string(), "")
 }

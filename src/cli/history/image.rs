@@ -15,6 +15,7 @@ use crate::cli::{EXIT_FAILED, EXIT_OK, load_config};
 use crate::clock::{Clock, SystemClock};
 use crate::review::record::RecordId;
 use crate::review::tries::sqlite::reading::{Notes, TryRow};
+use crate::text;
 
 /// The command.
 pub(super) fn run(file: Option<PathBuf>, id: &str, json: JsonFlag) -> u8 {
@@ -78,10 +79,10 @@ fn print_try(
     let (tone, words) = outcome(one);
     line(out, "outcome", &tone.paint(&words, style))?;
     if let (Some(category), Some(details)) = (&one.category, &one.details) {
-        line(out, "written", &clean(&format!("{category}: {details}")))?;
+        line(out, "written", &on_one_line(&format!("{category}: {details}")))?;
     }
     if let Some(reason) = &one.reason {
-        line(out, "reason", &clean(reason))?;
+        line(out, "reason", &on_one_line(reason))?;
     }
     if let Some(sha256) = &one.sha256 {
         line(out, "file", &format!("SHA-256 {sha256}"))?;
@@ -93,7 +94,7 @@ fn print_try(
         Some(version) => format!("{version} answered"),
         None => "it did not say which one answered".to_owned(),
     };
-    line(out, "model", &clean(&format!("{model} asked, {answered}")))?;
+    line(out, "model", &on_one_line(&format!("{model} asked, {answered}")))?;
     if let Some(hash) = &one.prompt_hash {
         line(out, "prompt", &format!("hash {hash}"))?;
     }
@@ -113,7 +114,7 @@ fn outcome(one: &TryRow) -> (Tone, String) {
         Some("own_fault") => (Tone::Warning, "a fault that met this image while others succeeded"),
         Some("returned") => (Tone::Dim, "given back before it ended: no try is used up"),
         Some("died") => (Tone::Warning, "the review's process ended: no try is used up"),
-        Some(other) => return (Tone::Plain, clean(other)),
+        Some(other) => return (Tone::Plain, on_one_line(other)),
         None => (Tone::Dim, "under way, or its process died and no review has started since"),
     };
     (tone, words.to_owned())
@@ -136,8 +137,8 @@ fn line(out: &mut impl Write, name: &str, text: &str) -> io::Result<()> {
 }
 
 /// A stored text must not break the terminal.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+fn on_one_line(stored: &str) -> String {
+    text::printable(stored).replace(['\n', '\t'], " ")
 }
 
 #[cfg(test)]

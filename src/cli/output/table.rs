@@ -18,7 +18,7 @@ impl Cell {
     #[must_use]
     pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
         // A line break or an escape in a stored text must not break the table or the terminal.
-        let text = text.into().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = crate::text::printable(&text.into()).replace(['\n', '\t'], " ");
         Self { text, tone }
     }
 }

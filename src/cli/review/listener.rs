@@ -13,6 +13,7 @@ use crate::cli::output;
 use crate::protocol::Line;
 use crate::redact::Redactor;
 use crate::review::report::{Listener, News, RowResult};
+use crate::text;
 
 /// Where it says it.
 pub(super) struct Screen {
@@ -44,7 +45,7 @@ impl Screen {
     /// Writes to stdout.
     pub(super) fn print(&self, text: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        out.write_all(self.redactor.redact(text).as_bytes())?;
+        out.write_all(text::printable(&self.redactor.redact(text)).as_bytes())?;
         out.flush()
     }
 

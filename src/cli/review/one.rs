@@ -22,6 +22,7 @@ use crate::http;
 use crate::review::category::category;
 use crate::review::record::sqlite::files_below;
 use crate::review::record::{Record, RecordId};
+use crate::review::report::{End, Exit};
 use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Outcome};
 use crate::review::settings::{ImageSettings, ReviewSettings};
 use crate::review::source::SourceError;
@@ -225,8 +226,14 @@ pub(super) fn words(fault: Fault) -> (String, u8) {
             (reason, EXIT_TRY_LATER)
         }
         Fault::Budget { reason } => (reason, EXIT_TRY_LATER),
-        Fault::Credentials { reason } => (reason, EXIT_FAILED),
-        Fault::Misconfigured { reason } => (reason, EXIT_CONFIG),
+        Fault::Refused(refusal) => {
+            let code = match End::of_refusal(&refusal).exit() {
+                Exit::Done | Exit::Failed => EXIT_FAILED,
+                Exit::TryLater => EXIT_TRY_LATER,
+                Exit::Configuration => EXIT_CONFIG,
+            };
+            (format!("{}; {}", refusal.reason, refusal.action), code)
+        }
         Fault::OutOfTime => ("no answer came in time".to_owned(), EXIT_TRY_LATER),
     }
 }

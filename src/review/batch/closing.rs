@@ -6,9 +6,15 @@ use tokio::time::Instant;
 
 use super::work::{Close, Trouble, Undo, What};
 use super::{Batch, Phase, Rewrite, Stage};
-use crate::review::record::{RecordId, Settlement, Written};
-use crate::review::report::{End, News, RowResult};
-use crate::review::settle::{Ending, TRIES};
+use crate::review::record::{RecordError, RecordId, Settlement, Written};
+use crate::review::report::{End, Failures, News, RowResult};
+use crate::review::settle::{Ending, FailureCause, TRIES, unwritable};
+use crate::review::tries::TryEnd;
+
+/// Results of one row after another that the table does not take: then it is the table, not the rows.
+const MANY_REJECTED: u32 = 3;
+
+const UNWRITABLE: Ending = Ending::Errored(FailureCause::Unwritable);
 
 impl Batch {
     pub(super) fn on_closed(
@@ -23,6 +29,10 @@ impl Batch {
                 self.desk.closed();
                 self.over_budget = None;
                 self.written(id, &close, written, now);
+            }
+            Err(Trouble::Records(RecordError::Rejected(reason))) => {
+                self.desk.closed();
+                self.on_rejected(id, *close, &reason, now);
             }
             Err(trouble @ Trouble::Records(_)) => {
                 let close = Box::new(Close { n_failed: close.n_failed + 1, ..*close });
@@ -39,11 +49,44 @@ impl Batch {
         }
     }
 
+    /// The table does not take what was to be written into this row: the row's own matter, unless it
+    /// is so for one row after another.
+    fn on_rejected(&mut self, id: &RecordId, close: Close, reason: &str, now: Instant) {
+        match close.what {
+            What::Settle { ending, .. } if ending != UNWRITABLE => {
+                self.n_rejected += 1;
+                if self.n_rejected >= MANY_REJECTED {
+                    self.stop_now(End::Misconfigured(reason.to_owned()), now);
+                    self.close_again(close.claimed, close.ended, What::GiveBack);
+                    return;
+                }
+                let settlement = unwritable(reason);
+                let ended = close.ended.map(|(try_id, end)| {
+                    let status = settlement.auto_review_status.clone();
+                    let details = settlement.auto_review_details.clone();
+                    let result = Some((status, details.clone()));
+                    (try_id, TryEnd { result, reason: Some(details), ..end })
+                });
+                let what = What::Settle { settlement, ending: UNWRITABLE };
+                self.close_again(close.claimed, ended, what);
+            }
+            // Not even an error, and not back either: our notes say what is to be put right.
+            What::Settle { .. } | What::GiveBack | What::Keep { .. } => {
+                self.items.remove(id);
+                self.unwritten += 1;
+                self.note(format!("the row {} can't be written: {reason}", id.0));
+            }
+        }
+    }
+
     fn written(&mut self, id: &RecordId, close: &Close, written: Written, now: Instant) {
         match &close.what {
             What::Settle { settlement, ending } => {
                 self.records.good(now);
                 self.items.remove(id);
+                if *ending != UNWRITABLE {
+                    self.n_rejected = 0;
+                }
                 match written {
                     Written::Yes => self.count(id, settlement, *ending),
                     Written::Lost => self.count_lost(id),
@@ -75,10 +118,15 @@ impl Batch {
         let Settlement { auto_review_status, auto_review_details, .. } = settlement;
         let counter = match ending {
             Ending::Succeeded => &mut self.counts.succeeded,
-            Ending::Errored => &mut self.counts.errored,
+            Ending::Errored(_) => &mut self.counts.errored,
             Ending::Blocked => &mut self.counts.blocked,
         };
         *counter += 1;
+        let cause = match ending {
+            Ending::Succeeded => None,
+            Ending::Errored(cause) => Some(cause),
+            Ending::Blocked => Some(FailureCause::Blocked),
+        };
         let result = if ending == Ending::Succeeded {
             Ok((auto_review_status.clone(), auto_review_details.clone()))
         } else {
@@ -86,6 +134,10 @@ impl Batch {
             let reason = auto_review_details.split(&format!(" ({TRIES} tries: ")).next();
             let reason = reason.unwrap_or_default();
             *self.reasons.entry(reason.to_owned()).or_default() += 1;
+            if let Some(cause) = cause {
+                let failures = self.failures.entry(cause).or_default();
+                *failures = Failures { n: failures.n + 1, last: reason.to_owned() };
+            }
             Err(auto_review_details.clone())
         };
         self.say(&News::Result(RowResult { image_id: id.0.clone(), result }));
@@ -136,7 +188,8 @@ impl Batch {
                 }
                 if let (Some(settlement), Written::Yes) = (&undo.settlement, written) {
                     self.counts.claimed += 1;
-                    self.count(&undo.claimed.record.id, settlement, Ending::Errored);
+                    let ending = Ending::Errored(FailureCause::Crash);
+                    self.count(&undo.claimed.record.id, settlement, ending);
                 }
             }
             Err(trouble) => {

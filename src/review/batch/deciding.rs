@@ -10,7 +10,7 @@ use super::work::What;
 use super::{Asked, Batch, Claiming, Phase};
 use crate::review::record::RecordId;
 use crate::review::reviewer::{Evidence, Fault};
-use crate::review::settle::{Ended, Ending, Next, Others, next};
+use crate::review::settle::{Ended, Ending, Next, Others, is_sexual, next};
 use crate::review::tries::{TryEnd, TryOutcome};
 
 impl Batch {
@@ -31,7 +31,7 @@ impl Batch {
                 let outcome = match ending {
                     Ending::Succeeded if !blocked => TryOutcome::Answered,
                     Ending::Succeeded | Ending::Blocked => TryOutcome::Blocked,
-                    Ending::Errored => TryOutcome::Failed,
+                    Ending::Errored(_) => TryOutcome::Failed,
                 };
                 let reason = (ending != Ending::Succeeded).then(|| {
                     format!("{}{}", settlement.auto_review_details, proposal.unwrap_or_default())
@@ -136,6 +136,9 @@ fn proposal_for(ended: &Ended) -> Option<&'static str> {
     let Ended::Reviewed(Err(Fault::Blocked { reason, sexually_explicit })) = ended else {
         return None;
     };
-    let is_sexual = *sexually_explicit && reason.starts_with("SAFETY");
-    Some(if is_sexual { "; N1 is proposed" } else { "; a person should look at it" })
+    Some(if is_sexual(reason, *sexually_explicit) {
+        "; N1 is proposed"
+    } else {
+        "; a person should look at it"
+    })
 }

@@ -13,7 +13,7 @@ use super::{Batch, Claiming, Phase, Probe, Stage, UNKNOWN, Wish, Word};
 use crate::protocol::{Line, Problem};
 use crate::review::record::RecordId;
 use crate::review::record::selection::{STUCK_AFTER, Selection};
-use crate::review::report::{End, News, Report};
+use crate::review::report::{End, News, Report, one_reason, refusal_line};
 use crate::review::reviewer::{DropCause, Meanwhile};
 use crate::review::settle::{Others, Stop};
 use crate::review::tries::TryOutcome;
@@ -153,31 +153,28 @@ impl Batch {
         in_work.iter().for_each(|id| self.abort(id));
     }
 
-    /// Something that concerns every picture.
+    /// Something that concerns every picture: told once, in whatever phase it is met.
     pub(super) fn stop_for(&mut self, stop: Stop, now: Instant) {
-        if !matches!(self.phase, Phase::Working) {
-            return;
-        }
-        let reason = words(&stop).to_owned();
-        let (kind, provider, end) = match stop {
-            Stop::Credentials(_) => ("credentials_rejected", "gemini", End::Credentials(reason)),
-            Stop::Quota { .. } => ("quota_exhausted", "gemini", End::Exhausted(reason)),
-            Stop::Budget(_) => ("quota_exhausted", "budget", End::Exhausted(reason)),
-            Stop::Misconfigured(_) => {
-                self.note(reason.clone());
-                self.wind_down(End::Misconfigured(reason), now);
-                return;
+        let (line, title, end) = match stop {
+            Stop::Refused(refusal) => {
+                self.provider.refused_for_good();
+                let line = refusal_line(&refusal);
+                (line, refusal.title.clone(), End::of_refusal(&refusal))
+            }
+            Stop::Quota { reason, .. } => {
+                (used_up("gemini", &reason), "quota".to_owned(), End::Exhausted(reason))
+            }
+            Stop::Budget(reason) => {
+                (used_up("budget", &reason), "budget".to_owned(), End::Exhausted(reason))
             }
         };
-        self.say(&News::Line(Line::Problem(Problem {
-            kind: kind.to_owned(),
-            provider: Some(provider.to_owned()),
-            status: None,
-            count: 1,
-            calls: None,
-            detail: words_of(&end).to_owned(),
-        })));
-        self.wind_down(end, now);
+        if !self.told_refusals.contains(&title) {
+            self.told_refusals.push(title);
+            self.say(&News::Line(line));
+        }
+        if matches!(self.phase, Phase::Working) {
+            self.wind_down(end, now);
+        }
     }
 
     fn stop_claiming(&mut self) {
@@ -272,7 +269,12 @@ impl Batch {
 
     /// Keys that were dropped: others may do the work meanwhile, but somebody must see to these.
     fn tell_dropped(&mut self) {
-        let dropped = self.ports.reviewer.health().dropped;
+        let health = self.ports.reviewer.health();
+        if health.all_dropped {
+            // What the run stops for is told as a whole.
+            return;
+        }
+        let dropped = health.dropped;
         for one in dropped.iter().skip(self.n_dropped_told) {
             self.n_dropped_told += 1;
             let kind = match one.cause {
@@ -291,6 +293,7 @@ impl Batch {
                 count: self.n_dropped_told as u64,
                 calls: None,
                 detail: one.reason.clone(),
+                ..Problem::default()
             })));
         }
     }
@@ -320,6 +323,7 @@ impl Batch {
             lines.extend(outage.last_line());
             lines.extend(if lasts == Duration::ZERO { outage.recovered() } else { None });
         }
+        lines.extend(one_reason(&self.counts, &self.failures));
         lines.into_iter().for_each(|line| self.say(&News::Line(line)));
         let count = self.ports.records.count(&self.plan.pick_up);
         let remaining = timeout(COUNT_AT_MOST, count).await.ok().and_then(Result::ok);
@@ -350,20 +354,17 @@ impl Batch {
 /// What a stop says to people.
 pub(super) fn words(stop: &Stop) -> &str {
     match stop {
-        Stop::Credentials(reason)
-        | Stop::Quota { reason, .. }
-        | Stop::Budget(reason)
-        | Stop::Misconfigured(reason) => reason,
+        Stop::Refused(refusal) => &refusal.reason,
+        Stop::Quota { reason, .. } | Stop::Budget(reason) => reason,
     }
 }
 
-fn words_of(end: &End) -> &str {
-    match end {
-        End::Done | End::BoxFull => "",
-        End::GaveUp { reason, .. }
-        | End::Exhausted(reason)
-        | End::Credentials(reason)
-        | End::Misconfigured(reason)
-        | End::Broken(reason) => reason,
-    }
+fn used_up(provider: &str, reason: &str) -> Line {
+    Line::Problem(Problem {
+        kind: "quota_exhausted".to_owned(),
+        provider: Some(provider.to_owned()),
+        count: 1,
+        detail: reason.to_owned(),
+        ..Problem::default()
+    })
 }

@@ -93,7 +93,7 @@ impl Batch {
             self.close(id, Some(end), What::GiveBack);
         } else {
             let reason = "working on this picture failed inside Lookout".to_owned();
-            self.decide(id, Ended::NoPicture(reason), None, Others::Unknown, now);
+            self.decide(id, Ended::NoImage(reason), None, Others::Unknown, now);
         }
     }
 
@@ -139,7 +139,9 @@ impl Batch {
                 self.records.faults(1, reason, now);
                 self.stop_now(End::Broken(reason.clone()), now);
             }
-            Trouble::Records(RecordError::Misconfigured(reason)) => {
+            Trouble::Records(
+                RecordError::Misconfigured(reason) | RecordError::Rejected(reason),
+            ) => {
                 self.stop_now(End::Misconfigured(reason.clone()), now);
             }
             Trouble::State(error) => self.stop_now(broken_state(error), now),
@@ -203,7 +205,7 @@ impl Batch {
             Fetched::NoPicture(reason) => {
                 self.served(number, now);
                 self.desk.fetched_nothing();
-                self.decide(id, Ended::NoPicture(reason), None, Others::Unknown, now);
+                self.decide(id, Ended::NoImage(reason), None, Others::Unknown, now);
             }
             Fetched::Refused(error) => {
                 self.desk.fetched_nothing();
@@ -220,7 +222,7 @@ impl Batch {
         let working = matches!(self.phase, Phase::Working);
         if kind == Kind::Missing && judged_before && self.probe == Probe::Off {
             // It was missing while others were there, and it still is.
-            self.decide(id, Ended::NoPicture(reason), None, Others::Unknown, now);
+            self.decide(id, Ended::NoFile(reason), None, Others::Unknown, now);
             return;
         }
         let end = self.end_of_try(id, TryOutcome::Fault, Some(reason.clone()), None);
@@ -281,7 +283,7 @@ impl Batch {
     pub(super) fn judge(&mut self, judged: Vec<Refusal>, now: Instant) {
         for Refusal { id, kind, reason } in judged {
             let ended = match kind {
-                Kind::Missing => Ended::NoPicture(reason),
+                Kind::Missing => Ended::NoFile(reason),
                 Kind::Refused => Ended::BucketFault(reason),
             };
             self.decide(&id, ended, None, Others::Answered, now);
@@ -309,11 +311,7 @@ impl Batch {
                 self.word(id, Word::Answer);
             }
             Err(
-                Fault::Quota { .. }
-                | Fault::Credentials { .. }
-                | Fault::Budget { .. }
-                | Fault::Misconfigured { .. }
-                | Fault::OutOfTime,
+                Fault::Quota { .. } | Fault::Refused(_) | Fault::Budget { .. } | Fault::OutOfTime,
             ) => {}
         }
         self.look_at_health(now);

@@ -36,6 +36,8 @@ pub(super) struct Outage {
     since: Option<Instant>,
     last_fault: Option<Instant>,
     told: Option<Told>,
+    /// It refuses us until a person acts: told by itself, and over by no success of this run.
+    for_good: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +49,7 @@ struct Told {
 impl Outage {
     pub(super) fn new(kind: &'static str, provider: &'static str) -> Self {
         let seen = Seen::default();
-        Self { kind, provider, seen, since: None, last_fault: None, told: None }
+        Self { kind, provider, seen, since: None, last_fault: None, told: None, for_good: false }
     }
 
     /// Takes new counters; they only grow.
@@ -83,6 +85,11 @@ impl Outage {
         self.since = None;
     }
 
+    /// It refuses us until a person acts, which is told by itself.
+    pub(super) fn refused_for_good(&mut self) {
+        self.for_good = true;
+    }
+
     /// There has been nothing but faults for so long.
     pub(super) fn lasts(&self, now: Instant) -> Duration {
         self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
@@ -111,7 +118,7 @@ impl Outage {
     /// What has not been told yet.
     pub(super) fn last_line(&self) -> Option<Line> {
         let n_told = self.told.map_or(0, |told| told.faults);
-        (self.seen.faults > n_told).then(|| {
+        (self.seen.faults > n_told && !self.for_good).then(|| {
             Line::Problem(Problem {
                 kind: self.kind.to_owned(),
                 provider: Some(self.provider.to_owned()),
@@ -119,13 +126,14 @@ impl Outage {
                 count: self.seen.faults,
                 calls: Some(self.seen.calls),
                 detail: self.seen.detail.clone(),
+                ..Problem::default()
             })
         })
     }
 
     /// The trouble is over, if there was any.
     pub(super) fn recovered(&mut self) -> Option<Line> {
-        self.last_fault.take()?;
+        self.last_fault.take().filter(|_| !self.for_good)?;
         Some(Line::Recovered { kind: self.kind.to_owned() })
     }
 }

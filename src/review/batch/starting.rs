@@ -207,6 +207,19 @@ impl Batch {
         self.spawn(Owner::Image(id.clone()), work::close(Arc::clone(&self.ports), close));
     }
 
+    /// Writes something else in the place of what could not be written.
+    pub(super) fn close_again(
+        &mut self,
+        claimed: Claimed,
+        ended: Option<(TryId, TryEnd)>,
+        what: What,
+    ) {
+        let id = claimed.record.id.clone();
+        let close = Box::new(Close { claimed, ended, what, n_failed: 0 });
+        self.desk.closing();
+        self.spawn(Owner::Image(id), work::close(Arc::clone(&self.ports), close));
+    }
+
     /// Writes down that a try has ended, while it is open whose fault that was.
     pub(super) fn note_end(&mut self, try_id: TryId, end: TryEnd) {
         let task = work::note(Arc::clone(&self.ports), try_id, end);

@@ -178,10 +178,7 @@ fn words(fault: &Fault) -> Words {
         }
         Fault::Unavailable { reason, .. } => Words::Away(reason.clone()),
         Fault::OutOfTime => Words::Away("no answer came in time".to_owned()),
-        Fault::Quota { .. }
-        | Fault::Credentials { .. }
-        | Fault::Budget { .. }
-        | Fault::Misconfigured { .. } => Words::OfAll,
+        Fault::Quota { .. } | Fault::Refused(_) | Fault::Budget { .. } => Words::OfAll,
     }
 }
 

@@ -429,6 +429,7 @@ fn translate(error: &rusqlite::Error) -> RecordError {
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             RecordError::Refused(text)
         }
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig) => RecordError::Rejected(text),
         Some(ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => RecordError::Misconfigured(text),
         _ => RecordError::Unavailable(text),
     }

@@ -128,16 +128,18 @@ impl SupabaseRecords {
         let has_actual_image_url = match optional {
             Ok(_) => true,
             Err(RecordError::Misconfigured(_)) => false,
-            Err(error @ (RecordError::Refused(_) | RecordError::Unavailable(_))) => {
-                return Err(error);
-            }
+            Err(
+                error @ (RecordError::Refused(_)
+                | RecordError::Unavailable(_)
+                | RecordError::Rejected(_)),
+            ) => return Err(error),
         };
         let rows = self.send(&self.table.count_all()).await?.total.ok_or_else(no_count)?;
         Ok(Inspection { rows, has_actual_image_url })
     }
 
     async fn send(&self, request: &Request) -> Result<transport::Answer, RecordError> {
-        self.transport.send(request).await.map_err(Failed::into_error)
+        self.transport.send(request).await.map_err(|failed| of_the_table(failed.into_error()))
     }
 
     async fn rows(&self, request: &Request) -> Result<Vec<Map<String, Value>>, RecordError> {
@@ -177,7 +179,7 @@ impl SupabaseRecords {
             Ok(answer) => answer.rows()?,
             // The answer was lost, the rows need not be: they carry the time of this claim.
             Err(Failed::Perhaps(error)) => self.taken(ids, at, error).await?,
-            Err(Failed::Surely(error)) => return Err(error),
+            Err(Failed::Surely(error)) => return Err(of_the_table(error)),
         };
         if rows.is_empty() {
             self.check_that_writes_work(ids, from, &request).await
@@ -216,7 +218,7 @@ impl SupabaseRecords {
         }
         let again = match self.transport.send(request).await {
             Ok(answer) => answer.rows()?,
-            Err(failed) => return Err(failed.into_error()),
+            Err(failed) => return Err(of_the_table(failed.into_error())),
         };
         if !again.is_empty() {
             // They were given back by another in between, and are ours now.
@@ -252,6 +254,16 @@ impl SupabaseRecords {
         }
         let rows = self.rows(&self.table.get(&claimed.record.id)).await?;
         Ok(if rows.first().is_some_and(done) { Written::Yes } else { Written::Lost })
+    }
+}
+
+/// What is refused of many rows at once, or of a question, is no single row's matter.
+fn of_the_table(error: RecordError) -> RecordError {
+    match error {
+        RecordError::Rejected(reason) => RecordError::Misconfigured(reason),
+        error @ (RecordError::Unavailable(_)
+        | RecordError::Refused(_)
+        | RecordError::Misconfigured(_)) => error,
     }
 }
 

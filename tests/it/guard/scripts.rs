@@ -118,6 +118,8 @@ pub(crate) fn fault(status: Option<u16>, count: u64, calls: u64) -> Event {
         count,
         calls: Some(calls),
         detail: "tcp handshaker shutdown".into(),
+        title: None,
+        action: None,
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use lookout::review::report::{End, Exit};
-use lookout::review::reviewer::Fault;
+use lookout::review::reviewer::{Fault, RefusalCause};
 use lookout::review::source::SourceError;
 
-use super::world::{Bucket, World, answer, names, unavailable};
+use super::world::{Bucket, World, answer, names, refused, unavailable};
 
 /// A bucket that serves so many pictures and then none.
 pub(super) fn refuses_after(n: u32) -> Arc<Bucket> {
@@ -107,8 +107,7 @@ async fn single_503s_lose_nothing() {
 #[tokio::test(start_paused = true)]
 async fn rejected_keys_stop_the_run_at_once_and_say_so() {
     let mut world = World::with(names(100)).await;
-    world.provider =
-        Arc::new(|_, _, _| Err(Fault::Credentials { reason: "API key not valid".into() }));
+    world.provider = Arc::new(|_, _, _| Err(refused(RefusalCause::Key)));
     let ran = world.run().await;
     assert_eq!(ran.report.exit(), Exit::Failed);
     assert!(ran.has_line("::lookout::problem kind=credentials_rejected"));
@@ -119,8 +118,7 @@ async fn rejected_keys_stop_the_run_at_once_and_say_so() {
 #[tokio::test(start_paused = true)]
 async fn a_service_that_does_not_understand_us_is_configuration() {
     let mut world = World::with(names(10)).await;
-    world.provider =
-        Arc::new(|_, _, _| Err(Fault::Misconfigured { reason: "no such model".into() }));
+    world.provider = Arc::new(|_, _, _| Err(refused(RefusalCause::Model)));
     let ran = world.run().await;
     assert_eq!(ran.report.exit(), Exit::Configuration);
     assert_eq!(world.statuses(), [("downloaded".to_owned(), 10)].into());

@@ -157,6 +157,8 @@ fn event(line: Line) -> Event {
             count: problem.count,
             calls: problem.calls,
             detail: problem.detail,
+            title: problem.title,
+            action: problem.action,
         },
         Line::Recovered { kind } => Event::Recovered { kind },
         Line::Totals(totals) => Event::Totals { counts: totals.counts, usd: totals.usd },

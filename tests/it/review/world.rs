@@ -16,7 +16,8 @@ use lookout::review::record::sqlite::{NewRecord, SqliteRecords};
 use lookout::review::record::{Record, RecordId};
 use lookout::review::report::{Listener, News, Report};
 use lookout::review::reviewer::{
-    Answer, Ask, Evidence, Fault, Health, Meanwhile, Outcome, Prepared, Reviewer,
+    Answer, Ask, Evidence, Fault, Health, Meanwhile, Outcome, Prepared, Refusal, RefusalCause,
+    Reviewer,
 };
 use lookout::review::settings::{BudgetSettings, Columns, OnBlocked};
 use lookout::review::settle::Policy;
@@ -52,6 +53,12 @@ pub(super) fn answer() -> Answer {
 
 pub(super) fn unavailable(status: Option<u16>) -> Fault {
     Fault::Unavailable { status, reason: format!("no answer but {status:?}") }
+}
+
+pub(super) fn refused(cause: RefusalCause) -> Fault {
+    let title = "Gemini refuses us, reviews stopped".to_owned();
+    let (reason, action) = ("it refuses us".to_owned(), "do something".to_owned());
+    Fault::Refused(Refusal { cause, title, reason, action, until: None })
 }
 
 pub(super) fn unreadable() -> Fault {
@@ -268,6 +275,14 @@ impl World {
     fn records(&self) -> SqliteRecords {
         let path = self.folder.path().join("records.db");
         SqliteRecords::open(&path, "midbot_images", &Columns::default()).unwrap()
+    }
+
+    /// Gives the table of the records a rule of its own.
+    pub(super) fn records_rule(&self, sql: &str) {
+        // Makes the table, if nobody has.
+        drop(self.records());
+        let connection = Connection::open(self.folder.path().join("records.db")).unwrap();
+        connection.execute_batch(sql).unwrap();
     }
 
     pub(super) async fn run(&mut self) -> Ran {

@@ -44,14 +44,18 @@ pub(super) fn problem(status: u16, body: &[u8], table: &str) -> Problem {
             "the table \"{table}\" lacks a column; name the table's own columns under \
              [records.columns]"
         ))),
-        (_, "22P02" | "22007" | "22008" | "42804" | "42883") => {
-            RecordError::Misconfigured(about(format!(
-                "a column of \"{table}\" has another type than expected; check [records.columns]"
+        (_, "42804" | "42883") => RecordError::Misconfigured(about(another_type(table))),
+        (_, "22P02" | "22007" | "22008") => RecordError::Rejected(about(another_type(table))),
+        // PostgreSQL's classes "integrity constraint violation" and what a trigger raises, and "data
+        // exception": too long, not in the encoding, out of range.
+        (_, code) if code.starts_with("23") || code == "P0001" => {
+            RecordError::Rejected(about(format!(
+                "a rule of the table \"{table}\" forbids what was to be written; its check must \
+                 allow processing, auto_review_success and auto_review_error"
             )))
         }
-        (_, "23514" | "23503" | "23502" | "23505") => RecordError::Misconfigured(about(format!(
-            "a rule of the table \"{table}\" forbids what was to be written; its check must allow \
-             processing, auto_review_success and auto_review_error"
+        (_, code) if code.starts_with("22") => RecordError::Rejected(about(format!(
+            "a column of \"{table}\" does not take what was to be written"
         ))),
         (540, _) => RecordError::Refused(about(
             "the Supabase project is paused; open its dashboard and restore it".to_owned(),
@@ -83,6 +87,10 @@ pub(super) fn problem(status: u16, body: &[u8], table: &str) -> Problem {
             "PGRST000" | "PGRST001" | "PGRST002" | "PGRST003" | "53300" | "40001" | "57014"
         );
     Problem { error, untouched }
+}
+
+fn another_type(table: &str) -> String {
+    format!("a column of \"{table}\" has another type than expected; check [records.columns]")
 }
 
 /// Why the key was refused.
@@ -150,12 +158,6 @@ mod tests {
             (400, r#"{"code":"42703","message":"column x does not exist"}"#, "[records.columns]"),
             (404, r#"{"code":"42P01","message":"relation does not exist"}"#, "no table"),
             (404, r#"{"code":"PGRST205","message":"Could not find the table"}"#, "no table"),
-            (
-                400,
-                r#"{"code":"22P02","message":"invalid input syntax for type uuid"}"#,
-                "another type",
-            ),
-            (400, r#"{"code":"23514","message":"violates check constraint"}"#, "check must allow"),
             (301, "", "https://PROJECT.supabase.co"),
         ] {
             let error = of(status, body);
@@ -181,6 +183,21 @@ mod tests {
         ] {
             let error = of(status, body);
             assert!(matches!(error, RecordError::Refused(_)), "{body}: {error:?}");
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        for (status, body, part) in [
+            (
+                400,
+                r#"{"code":"22P02","message":"invalid input syntax for type uuid"}"#,
+                "another type",
+            ),
+            (400, r#"{"code":"23514","message":"violates check constraint"}"#, "check must allow"),
+            (400, r#"{"code":"22P05","message":"unsupported Unicode escape"}"#, "does not take"),
+            (400, r#"{"code":"22001","message":"value too long"}"#, "does not take"),
+            (400, r#"{"code":"P0001","message":"raised by a trigger"}"#, "a rule"),
+        ] {
+            let error = of(status, body);
+            assert!(matches!(error, RecordError::Rejected(_)), "{body}: {error:?}");
             assert!(error.to_string().contains(part), "{error}");
         }
         for (status, body) in [

@@ -10,7 +10,12 @@ use crate::review::reviewer::gemini::wire::response::{
     Candidate, GenerateContentResponse, SafetyRating,
 };
 use crate::review::reviewer::gemini::wire::{FinishReason, HarmCategory, HarmProbability};
+use crate::text;
 
+/// Characters of the sentence that goes into the row: three sentences are some hundred.
+const MAX_DETAILS: usize = 2_000;
+/// Characters of a name (a model's version, a reason that is new to us).
+const MAX_NAME: usize = 80;
 /// Characters of the model's words that are kept in a reason.
 const MAX_QUOTED: usize = 200;
 /// Characters of somebody else's page: enough to tell a login from a maintenance, before the part
@@ -31,6 +36,11 @@ pub enum Reading {
     },
     /// Words instead of JSON: as a rule the model refuses. Worth one more attempt.
     Prose {
+        /// For people.
+        reason: String,
+    },
+    /// The model says that it is done, and says nothing. Of the model, not of the picture.
+    Empty {
         /// For people.
         reason: String,
     },
@@ -88,7 +98,7 @@ pub fn read(body: &[u8]) -> (Reading, Usage) {
     let usage = Usage {
         tokens_in: metadata.and_then(|m| m.prompt_token_count),
         tokens_out: metadata.map_or(0, |m| m.billed_output()),
-        model_version: response.model_version.clone(),
+        model_version: response.model_version.as_deref().map(|name| text::line(name, MAX_NAME)),
         tier: metadata.and_then(|m| m.service_tier.clone()),
     };
     (judge(&response), usage)
@@ -106,7 +116,7 @@ fn foreign(body: &[u8]) -> Option<String> {
         other => {
             let head = &other[..other.len().min(4 * MAX_QUOTED_OF_PAGE)];
             let head = String::from_utf8_lossy(head);
-            let begins = shortened_to(MAX_QUOTED_OF_PAGE, &head);
+            let begins = text::line(&head, MAX_QUOTED_OF_PAGE);
             is_wrong(&format!("it begins with \"{begins}\""))
         }
     }
@@ -114,8 +124,8 @@ fn foreign(body: &[u8]) -> Option<String> {
 
 fn parse(body: &[u8]) -> Result<GenerateContentResponse, String> {
     // As text, since the parser does not look at the bytes of fields that it skips.
-    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    let body = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+    serde_json::from_str(body).map_err(|error| text::line(&error.to_string(), MAX_QUOTED))
 }
 
 fn judge(response: &GenerateContentResponse) -> Reading {
@@ -123,15 +133,15 @@ fn judge(response: &GenerateContentResponse) -> Reading {
     if let Some(reason) = feedback.and_then(|f| f.block_reason.as_ref()) {
         let ratings = feedback.and_then(|f| f.safety_ratings.as_deref()).unwrap_or(&[]);
         return Reading::Blocked {
-            reason: reason.to_string(),
+            reason: text::line(reason.as_str(), MAX_NAME),
             sexually_explicit: is_sexually_explicit(ratings),
         };
     }
     let Some(candidate) = response.candidate() else {
-        return Reading::Stopped { reason: "Gemini replied without an answer".into() };
+        return Reading::Empty { reason: "Gemini replied without an answer".into() };
     };
     match &candidate.finish_reason {
-        Some(FinishReason::Stop) => read_text(&candidate.text()),
+        Some(FinishReason::Stop) => read_candidate(candidate),
         Some(FinishReason::MaxTokens) => Reading::Truncated,
         Some(
             reason @ (FinishReason::Safety
@@ -150,7 +160,10 @@ fn judge(response: &GenerateContentResponse) -> Reading {
             | FinishReason::MalformedResponse
             | FinishReason::Escalation
             | FinishReason::Other(_)),
-        ) => Reading::Stopped { reason: format!("Gemini stopped with {reason}") },
+        ) => {
+            let reason = text::line(reason.as_str(), MAX_NAME);
+            Reading::Stopped { reason: format!("Gemini stopped with {reason}") }
+        }
         None => {
             Reading::Stopped { reason: "Gemini did not say that its answer is complete".into() }
         }
@@ -160,7 +173,7 @@ fn judge(response: &GenerateContentResponse) -> Reading {
 fn blocked(reason: &FinishReason, candidate: &Candidate) -> Reading {
     let ratings = candidate.safety_ratings.as_deref().unwrap_or(&[]);
     Reading::Blocked {
-        reason: reason.to_string(),
+        reason: text::line(reason.as_str(), MAX_NAME),
         sexually_explicit: is_sexually_explicit(ratings),
     }
 }
@@ -172,34 +185,45 @@ fn is_sexually_explicit(ratings: &[SafetyRating]) -> bool {
     })
 }
 
+fn read_candidate(candidate: &Candidate) -> Reading {
+    let said = candidate.text();
+    if said.trim().is_empty() && !candidate.calls_a_function() {
+        return Reading::Empty { reason: "Gemini's answer is empty".into() };
+    }
+    read_text(&said)
+}
+
 /// The text must be the answer object and nothing else; white space around it is JSON's own.
-fn read_text(text: &str) -> Reading {
-    match serde_json::from_str::<Answer>(text) {
-        Ok(answer) => Reading::Answer(answer),
-        Err(error) if text.trim_start().starts_with(['{', '[', '`']) => Reading::Broken {
-            reason: format!("Gemini's answer does not have the agreed form: {error}"),
-            correction: format!(
-                "Your last answer could not be used ({error}). Answer with exactly one JSON object \
-                 that has all twelve keys, eleven of them true or false, and nothing else."
-            ),
-        },
-        Err(_) if text.trim().is_empty() => Reading::Broken {
-            reason: "Gemini's answer is empty".into(),
-            correction: "Your last answer was empty. Answer with exactly one JSON object that has \
-                         all twelve keys."
+fn read_text(said: &str) -> Reading {
+    match serde_json::from_str::<Answer>(said) {
+        // Everybody's to read from here on: the row, the page, a terminal, our own notes.
+        Ok(answer) => Reading::Answer(Answer {
+            details: text::bounded(&answer.details, MAX_DETAILS),
+            ..answer
+        }),
+        Err(error) if said.trim_start().starts_with(['{', '[', '`']) => {
+            // The parser quotes what it did not expect.
+            let error = text::line(&error.to_string(), MAX_QUOTED);
+            Reading::Broken {
+                reason: format!("Gemini's answer does not have the agreed form: {error}"),
+                correction: format!(
+                    "Your last answer could not be used ({error}). Answer with exactly one JSON \
+                     object that has all twelve keys, eleven of them true or false, and nothing else."
+                ),
+            }
+        }
+        // A call of a tool, say.
+        Err(_) if said.trim().is_empty() => Reading::Broken {
+            reason: "Gemini's answer holds no text".into(),
+            correction: "Your last answer held no text. Answer with exactly one JSON object that \
+                         has all twelve keys."
                 .into(),
         },
         Err(_) => Reading::Prose {
             reason: format!(
                 "Gemini answered in prose instead of JSON: \"{}\"",
-                shortened_to(MAX_QUOTED, text)
+                text::line(said, MAX_QUOTED)
             ),
         },
     }
-}
-
-fn shortened_to(most: usize, text: &str) -> String {
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let short: String = words.chars().take(most).collect();
-    if short.len() < words.len() { format!("{short}…") } else { short }
 }

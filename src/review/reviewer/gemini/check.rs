@@ -1,12 +1,17 @@
-//! Checks of keys and model that cost nothing.
+//! Checks of keys and model: one that costs nothing, and one that sends a small real request.
 //!
-//! `lookout doctor` calls them. They do not prove that there is quota or credit.
+//! `lookout doctor` calls them. Only the real request shows whether there is quota and credit, and
+//! whether the model still answers.
 //! Invariant: a network error, an overload or a limit never makes a key "invalid".
 
+use crate::review::reviewer::Refusal;
 use crate::review::reviewer::gemini::call::{self, Called};
 use crate::review::reviewer::gemini::classifier::{Kind, Misunderstood, classify};
 use crate::review::reviewer::gemini::client::Gemini;
+use crate::review::reviewer::gemini::refusal::{Concerned, refusal};
+use crate::review::reviewer::gemini::request;
 use crate::review::reviewer::gemini::wire::Model;
+use crate::review::reviewer::gemini::wire::response::GenerateContentResponse;
 
 /// What is known of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +42,8 @@ pub enum Finding {
         /// For people.
         says: String,
     },
+    /// A real request is refused until a person acts: spend cap, credit, no quota.
+    Refused(Refusal),
     /// Nothing was learned: network, overload, limit.
     Unknown {
         /// For people.
@@ -55,14 +62,36 @@ impl Gemini {
                 checks.push(KeyCheck {
                     project: project.name.clone(),
                     key: key.hint(),
-                    finding: self.finding(called),
+                    finding: self.finding(called, &project.name),
                 });
             }
         }
         checks
     }
 
-    fn finding(&self, called: Called) -> Finding {
+    /// Sends one small request a project, with its first key: a few tokens, no image. Proves that
+    /// there is quota and credit, and that the model answers.
+    pub async fn try_one_request(&self) -> Vec<KeyCheck> {
+        let mut checks = Vec::new();
+        for project in &self.settings.projects {
+            let Some(key) = project.keys.first() else { continue };
+            let request = self.http.post(format!("{}:generateContent", self.model_url()));
+            let limit = self.settings.attempt_timeout;
+            let called = call::post(request, key, request::ping(), limit, None).await;
+            let finding = match called {
+                Called::Answered(answered) if answered.status == 200 => {
+                    small_answer(&answered.body)
+                }
+                called @ (Called::Answered(_) | Called::Failed(..) | Called::UnusableKey) => {
+                    self.finding(called, &project.name)
+                }
+            };
+            checks.push(KeyCheck { project: project.name.clone(), key: key.hint(), finding });
+        }
+        checks
+    }
+
+    fn finding(&self, called: Called, project: &str) -> Finding {
         let answered = match called {
             Called::Answered(answered) => answered,
             Called::Failed(_, detail) => {
@@ -80,8 +109,13 @@ impl Gemini {
         let class = classify(answered.status, answered.retry_after.as_deref(), &answered.body);
         let says = self.redactor.redact(&class.says).into_owned();
         match class.kind {
-            Kind::KeyRejected | Kind::ProjectRejected | Kind::OutOfCredit | Kind::Location => {
+            Kind::KeyRejected | Kind::ProjectRejected | Kind::Location => {
                 Finding::KeyRefused { says }
+            }
+            Kind::OutOfCredit | Kind::SpendCap | Kind::NoQuota => {
+                let concerned = Concerned { project: project.to_owned(), key: None };
+                let (model, now) = (&self.settings.model, self.clock.now());
+                Finding::Refused(refusal(class.kind, &concerned, model, &says, now))
             }
             Kind::NoSuchModel
             | Kind::ModelRetired
@@ -108,5 +142,17 @@ impl Gemini {
             return Finding::ModelRefused { says };
         }
         Finding::Good { display_name: model.display_name }
+    }
+}
+
+/// Any answer of the model is one, however short: that it has a cap is ours.
+fn small_answer(body: &[u8]) -> Finding {
+    match serde_json::from_slice::<GenerateContentResponse>(body) {
+        Ok(response) if response.candidates.is_some() || response.prompt_feedback.is_some() => {
+            Finding::Good { display_name: None }
+        }
+        Ok(_) | Err(_) => Finding::ModelRefused {
+            says: "what answers the request is not Gemini: is [reviewer] base_url right?".into(),
+        },
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use self::body::{in_its_words, parse};
 pub use self::quota::LONGEST_PAUSE;
-use self::quota::{limits, too_many};
+use self::quota::{is_spend_cap, limits, too_many};
 use self::refusals::{bad_request, forbidden, not_found, overloaded, unauthenticated};
 
 /// What an error answer means.
@@ -38,6 +38,10 @@ pub enum Kind {
     ProjectRejected,
     /// The project's prepaid credit is used up.
     OutOfCredit,
+    /// The project's own cap on what it may spend in a month is reached.
+    SpendCap,
+    /// The project has a quota of 0 for this model: it does not come back.
+    NoQuota,
     /// Not from here; another project may be allowed to.
     Location,
     /// The model does not exist under this version.
@@ -133,38 +137,20 @@ pub enum OnKey {
     RestAll,
 }
 
-/// What becomes of the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnRun {
-    /// It goes on.
-    Continue,
-    /// It stops when no key or project is left.
-    StopWhenNoneLeft,
-    /// It stops: every picture would meet the same.
-    Stop,
-    /// It waits if this happens again and again.
-    MayWait,
-}
-
-/// Whether one of the picture's three tries is used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnTry {
-    /// No: not the picture's fault.
-    Kept,
-    /// Yes.
-    UsedUp,
-}
-
 /// What an answer with an error status means. `retry_after` is the header's value, if there was one.
 #[must_use]
 pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8]) -> Class {
     let error = parse(body);
+    if matches!(status, 402 | 403 | 429) && is_spend_cap(&error) {
+        let says = "the project's monthly spend cap is reached".to_owned();
+        return Class { kind: Kind::SpendCap, says, limits: limits(&error) };
+    }
     let (kind, says) = match status {
         400 => bad_request(&error),
         401 => (Kind::KeyRejected, unauthenticated(&error)),
         402 => (Kind::OutOfCredit, OUT_OF_CREDIT.to_owned()),
         403 => forbidden(&error),
-        404 => not_found(&error),
+        404 | 410 => not_found(&error),
         413 => (
             Kind::Picture(Again::Never),
             "Gemini says that the request is too large (413)".to_owned(),

@@ -24,7 +24,7 @@ use crate::review::reviewer::gemini::one_try;
 use crate::review::reviewer::gemini::patience::Patience;
 use crate::review::reviewer::gemini::projects::Projects;
 use crate::review::reviewer::gemini::request::{Form, SchemaForm};
-use crate::review::reviewer::{Ask, Health, Meanwhile, Outcome, Reviewer};
+use crate::review::reviewer::{Ask, Health, Meanwhile, Outcome, Refusal, Reviewer};
 use crate::review::settings::{Price, ReviewerSettings};
 
 /// Input tokens of a call: 1120 for the picture at high resolution, 4 characters of English a
@@ -55,6 +55,8 @@ pub struct Gemini {
     fared: Mutex<Meanwhile>,
     form: Mutex<Form>,
     refused_pictures: AtomicU64,
+    /// What every further request would meet: none is sent any more.
+    refused: Mutex<Option<Refusal>>,
 }
 
 /// What a try will cost, in USD; `None`: the price is unknown.
@@ -109,6 +111,7 @@ impl Gemini {
                 max_output_tokens: traits.max_output_tokens,
             }),
             refused_pictures: AtomicU64::new(0),
+            refused: Mutex::default(),
             settings: settings.clone(),
             prompt,
             clock,
@@ -179,6 +182,16 @@ impl Gemini {
         self.refused_pictures.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// The refusal that every further request would meet, if there is one.
+    pub(super) fn refused(&self) -> Option<Refusal> {
+        lock(&self.refused).clone()
+    }
+
+    /// Every further request would meet this; the first of them is the one that is told.
+    pub(super) fn refuse_all(&self, refusal: Refusal) -> Refusal {
+        lock(&self.refused).get_or_insert(refusal).clone()
+    }
+
     /// A request has ended, and not with a fault.
     pub(super) fn count_call(&self) {
         lock(&self.health).calls += 1;
@@ -220,6 +233,7 @@ impl Reviewer for Gemini {
         let mut health = lock(&self.health).clone();
         health.breaker_open = self.network.is_open() || self.service.is_open();
         health.dropped = self.projects.dropped();
+        health.all_dropped = self.projects.all_dropped();
         for dropped in &mut health.dropped {
             dropped.reason = self.redactor.redact(&dropped.reason).into_owned();
         }

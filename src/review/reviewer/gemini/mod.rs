@@ -19,5 +19,6 @@ mod one_try;
 pub mod pace;
 pub mod patience;
 pub mod projects;
+mod refusal;
 pub mod request;
 pub mod wire;

@@ -23,15 +23,21 @@ use crate::review::reviewer::gemini::classifier::{
 };
 use crate::review::reviewer::gemini::client::{Gemini, server_timeout};
 use crate::review::reviewer::gemini::projects::{Ticket, Turn};
+use crate::review::reviewer::gemini::refusal::{self, Concerned};
 use crate::review::reviewer::gemini::request::{self, Form, SchemaForm};
-use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Meanwhile, Outcome};
+use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Meanwhile, Outcome, Refusal};
+use crate::text;
 
 /// Attempts that may fail for the service or the network: the budget of a picture, besides its time.
 const MAX_FAILURES: u32 = 5;
 /// Answers that the service lost or stopped may be asked for again so often.
 const MAX_STOPPED: u32 = 2;
+/// An empty answer may be asked for again so often: it is paid for each time.
+const MAX_EMPTY: u32 = 2;
 /// An attempt with less time than this would only be paid for in vain.
 const LEAST_TIME: Duration = Duration::from_millis(200);
+/// Characters of a reason: the service's words are cut already, several keys' reasons are not.
+const MAX_REASON: usize = 1_000;
 /// So many pictures refused in a row, and none taken: it is not the pictures.
 const TOO_MANY_REFUSED: u64 = 10;
 
@@ -52,6 +58,7 @@ struct Hand<'a> {
     failures: u32,
     stopped: u32,
     prose: u32,
+    empty: u32,
     larger_caps: u32,
     read_again: u32,
     /// How all attempts had fared when this try began.
@@ -97,6 +104,7 @@ pub(super) async fn run(gemini: &Gemini, ask: &Ask<'_>) -> Outcome {
         failures: 0,
         stopped: 0,
         prose: 0,
+        empty: 0,
         larger_caps: 0,
         read_again: 0,
         at_first: gemini.fared(),
@@ -227,6 +235,11 @@ impl Hand<'_> {
                 }
                 return self.answered_by_another(reason, form, service);
             }
+            if let Reading::Empty { reason } = &reading {
+                gemini.projects.taken(ticket, usage.tokens_in);
+                self.pay(usage, form);
+                return self.answered_with_nothing(reason, form, service);
+            }
             service.succeeded();
             gemini.count_call();
             gemini.projects.taken(ticket, usage.tokens_in);
@@ -253,6 +266,18 @@ impl Hand<'_> {
         let reason = self.clean(reason);
         self.count_fault(Some(200), &reason);
         self.unavailable(Some(200), reason, form)
+    }
+
+    /// The model is done and has said nothing: as little a word on the picture as no answer at all.
+    fn answered_with_nothing(&mut self, reason: &str, form: &Form, service: Permit<'_>) -> Next {
+        service.failed(self.number);
+        self.count_fault(Some(200), reason);
+        self.empty += 1;
+        if self.empty > MAX_EMPTY {
+            let reason = format!("{reason} ({} times)", self.empty);
+            return failed(Fault::Unavailable { status: Some(200), reason });
+        }
+        self.unavailable(Some(200), reason.to_owned(), form)
     }
 
     fn count_fault(&mut self, status: Option<u16>, reason: &str) {
@@ -329,8 +354,10 @@ impl Hand<'_> {
                 failed(Fault::Unreadable { reason, correction })
             }
             Reading::AccountLimited => self.account_limited(ticket),
-            // `answered` has dealt with it.
-            Reading::Foreign { reason } => self.unavailable(Some(200), self.clean(&reason), form),
+            // `answered` has dealt with them.
+            Reading::Foreign { reason } | Reading::Empty { reason } => {
+                self.unavailable(Some(200), self.clean(&reason), form)
+            }
         }
     }
 
@@ -343,7 +370,7 @@ impl Hand<'_> {
             Class { kind: Kind::ProjectRejected, says: says.to_owned(), limits: Vec::new() };
         self.refused(ticket, &class);
         failed(match self.gemini.projects.turn(Instant::now(), self.gemini.clock.now()) {
-            Turn::NoneLeft { says, .. } => Fault::Credentials { reason: self.clean(&says) },
+            Turn::NoneLeft { kind, concerned, says } => self.none_left(kind, &concerned, &says),
             Turn::Go(ticket) => {
                 self.gemini.projects.unused(&ticket);
                 Fault::OutOfTime
@@ -363,6 +390,8 @@ impl Hand<'_> {
             Kind::KeyRejected
             | Kind::ProjectRejected
             | Kind::OutOfCredit
+            | Kind::SpendCap
+            | Kind::NoQuota
             | Kind::Location
             | Kind::ModelRetired => {
                 self.refused(ticket, class);
@@ -377,12 +406,14 @@ impl Hand<'_> {
                 self.trouble = None;
                 Next::Again(Duration::ZERO)
             }
-            Kind::NoSuchModel => failed(Fault::Misconfigured {
-                reason: self.clean(&format!(
+            Kind::NoSuchModel => {
+                let settings = &self.gemini.settings;
+                let says = format!(
                     "{} (asked for {} under {})",
-                    class.says, self.gemini.settings.model, self.gemini.settings.api_version
-                )),
-            }),
+                    class.says, settings.model, settings.api_version
+                );
+                self.refused_for_all(class.kind, &says)
+            }
             Kind::Misunderstood(what) => self.misunderstood(what, class, form),
             Kind::Picture(again) => {
                 self.gemini.projects.taken(ticket, None);
@@ -416,7 +447,18 @@ impl Hand<'_> {
         if is_settled {
             return Next::Again(Duration::ZERO);
         }
-        failed(Fault::Misconfigured { reason: self.clean(&class.says) })
+        self.refused_for_all(class.kind, &class.says)
+    }
+
+    /// Every further request would meet the same, so none is sent.
+    fn refused_for_all(&self, kind: Kind, says: &str) -> Next {
+        let refusal = self.refusal(kind, &Concerned::default(), says);
+        failed(Fault::Refused(self.gemini.refuse_all(refusal)))
+    }
+
+    fn refusal(&self, kind: Kind, concerned: &Concerned, says: &str) -> Refusal {
+        let model = &self.gemini.settings.model;
+        refusal::refusal(kind, concerned, model, &self.clean(says), self.gemini.clock.now())
     }
 
     fn picture_refused(&mut self, again: Again, class: &Class) -> Next {
@@ -428,11 +470,11 @@ impl Hand<'_> {
         let in_a_row = self.gemini.picture_refused();
         self.count_answer();
         if in_a_row >= TOO_MANY_REFUSED {
-            let reason = format!(
-                "Gemini has refused {in_a_row} pictures one after another, so it is not the \
-                 pictures: {reason}"
+            let says = format!(
+                "Gemini has refused {in_a_row} images one after another, so it is not the images: \
+                 {reason}"
             );
-            return failed(Fault::Misconfigured { reason });
+            return self.refused_for_all(class.kind, &says);
         }
         failed(Fault::Picture { reason })
     }
@@ -477,6 +519,8 @@ impl Hand<'_> {
     }
 
     fn clean(&self, text: &str) -> String {
-        self.gemini.redactor.redact(text).into_owned()
+        // Cleaned first: a key with a hidden character in it would not be recognised.
+        let clean = text::line(text, MAX_REASON);
+        self.gemini.redactor.redact(&clean).into_owned()
     }
 }

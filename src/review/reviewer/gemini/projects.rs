@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::review::reviewer::gemini::classifier::{Class, Kind, LONGEST_PAUSE, OnKey, Quota};
 use crate::review::reviewer::gemini::pace::{Number, Pace};
 use crate::review::reviewer::gemini::patience::Patience;
+use crate::review::reviewer::gemini::refusal::Concerned;
 use crate::review::reviewer::{DropCause, Dropped};
 use crate::review::settings::Project;
 use crate::secret::Secret;
@@ -102,6 +103,8 @@ pub enum Turn {
     NoneLeft {
         /// Why the last one went.
         kind: Kind,
+        /// Which that was.
+        concerned: Concerned,
         /// For people: why each went.
         says: String,
     },
@@ -162,6 +165,14 @@ impl Projects {
             reason: out.says.clone(),
         };
         self.inner().out.iter().map(dropped).collect()
+    }
+
+    /// Whether every key has gone.
+    #[must_use]
+    pub fn all_dropped(&self) -> bool {
+        let inner = self.inner();
+        let mut keys = inner.projects.iter().flat_map(|project| &project.keys);
+        !inner.out.is_empty() && keys.all(|key| key.fate == Fate::Out)
     }
 
     /// The request was taken by the service, whatever it made of it.
@@ -227,9 +238,14 @@ impl Inner {
     fn none_left(&self) -> Turn {
         let says: Vec<&str> = self.out.iter().map(|out| out.says.as_str()).collect();
         match self.out.last() {
-            Some(out) => Turn::NoneLeft { kind: out.kind, says: says.join("; ") },
+            Some(out) => Turn::NoneLeft {
+                kind: out.kind,
+                concerned: Concerned { project: out.project.clone(), key: out.key.clone() },
+                says: says.join("; "),
+            },
             None => Turn::NoneLeft {
                 kind: Kind::KeyRejected,
+                concerned: Concerned::default(),
                 says: "no API key is configured: set GEMINI_API_KEY".into(),
             },
         }
@@ -344,7 +360,9 @@ impl State {
 
 fn cause(kind: Kind) -> DropCause {
     match kind {
-        Kind::OutOfCredit | Kind::Quota(_) => DropCause::OutOfCredit,
+        Kind::OutOfCredit | Kind::SpendCap | Kind::NoQuota | Kind::Quota(_) => {
+            DropCause::OutOfCredit
+        }
         Kind::Location | Kind::ModelRetired | Kind::NoSuchModel | Kind::Misunderstood(_) => {
             DropCause::NotAllowed
         }
@@ -415,7 +433,7 @@ mod tests {
             refuse(&projects, &ticket, 401, "");
             refuse(&projects, &ticket, 401, "");
         }
-        let Turn::NoneLeft { kind: Kind::KeyRejected, says } =
+        let Turn::NoneLeft { kind: Kind::KeyRejected, says, .. } =
             projects.turn(Instant::now(), wall())
         else {
             panic!("a key is left");

@@ -108,6 +108,23 @@ pub fn body(prompt: &str, picture: &Prepared, correction: Option<&str>, form: &F
     body.into()
 }
 
+/// The body of a small request without a picture, for a check: a word, and room for thoughts.
+#[must_use]
+pub fn ping() -> Bytes {
+    let text = RequestPart { text: Some("Say ok.".into()), ..RequestPart::default() };
+    let request = GenerateContentRequest {
+        contents: vec![RequestContent { role: Some("user".into()), parts: vec![text] }],
+        generation_config: Some(GenerationConfig {
+            max_output_tokens: Some(64),
+            ..GenerationConfig::default()
+        }),
+        store: Some(false),
+        ..GenerateContentRequest::default()
+    };
+    // Strings and numbers only: there is nothing in it that JSON can't hold.
+    serde_json::to_vec(&request).unwrap_or_default().into()
+}
+
 /// Explicit, since a changed default would turn "nudity" into "no answer"; NONE rather than OFF,
 /// so that the filter still rates.
 fn safety_settings() -> Vec<SafetySetting> {

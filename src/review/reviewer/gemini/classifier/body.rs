@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::review::reviewer::gemini::wire::error::{ApiError, ErrorDetail, ErrorEnvelope};
+use crate::text;
 
 /// Characters of the service's own words that are passed on to people.
 const MAX_WORDS: usize = 300;
@@ -31,8 +32,8 @@ pub(super) fn parse(body: &[u8]) -> ApiError {
     let details = error["details"].as_array();
     ApiError {
         code: None,
-        message: text(error, "message"),
-        status: text(error, "status"),
+        message: string(error, "message"),
+        status: string(error, "status"),
         details: details.map(|details| details.iter().map(detail).collect()),
     }
 }
@@ -40,17 +41,17 @@ pub(super) fn parse(body: &[u8]) -> ApiError {
 /// A detail, or what can be read of it.
 fn detail(value: &Value) -> ErrorDetail {
     ErrorDetail::deserialize(value).unwrap_or_else(|_| ErrorDetail {
-        kind: text(value, "@type"),
-        reason: text(value, "reason"),
+        kind: string(value, "@type"),
+        reason: string(value, "reason"),
         field_violations: readable(&value["fieldViolations"]),
         violations: readable(&value["violations"]),
-        retry_delay: text(value, "retryDelay"),
+        retry_delay: string(value, "retryDelay"),
         // Nobody asks for the others.
         ..ErrorDetail::default()
     })
 }
 
-fn text(value: &Value, name: &str) -> Option<String> {
+fn string(value: &Value, name: &str) -> Option<String> {
     value[name].as_str().map(str::to_owned)
 }
 
@@ -74,12 +75,6 @@ pub(super) fn message(error: &ApiError) -> &str {
 
 /// ` ("…")`, on one line and not too long; nothing if the service said nothing.
 pub(super) fn in_its_words(error: &ApiError) -> String {
-    let words: Vec<&str> = message(error).split_whitespace().collect();
-    if words.is_empty() {
-        return String::new();
-    }
-    let text = words.join(" ");
-    let short: String = text.chars().take(MAX_WORDS).collect();
-    let more = if short.len() < text.len() { "…" } else { "" };
-    format!(" (\"{short}{more}\")")
+    let words = text::line(message(error), MAX_WORDS);
+    if words.is_empty() { String::new() } else { format!(" (\"{words}\")") }
 }

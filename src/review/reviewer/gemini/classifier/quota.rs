@@ -28,6 +28,11 @@ pub(super) fn too_many(error: &ApiError, retry_after: Option<&str>) -> (Kind, St
                     all its projects must wait";
         return (Kind::Quota(Quota::Account(pause)), says.into());
     }
+    if is_zero(error) {
+        let says =
+            format!("Google grants the project no quota for this model{}", in_its_words(error));
+        return (Kind::NoQuota, says);
+    }
     let ids: Vec<&str> = details(error)
         .flat_map(|detail| detail.violations.as_deref().unwrap_or(&[]))
         .filter_map(|violation| violation.quota_id.as_deref())
@@ -59,6 +64,41 @@ pub(super) fn too_many(error: &ApiError, retry_after: Option<&str>) -> (Kind, St
             (Kind::Quota(Quota::Vague), says)
         }
     }
+}
+
+/// A cap that the project's owner has set, or the one of its billing tier: only a person or the next
+/// month lifts it. There are no details in any body that was seen, so the words decide.
+pub(super) fn is_spend_cap(error: &ApiError) -> bool {
+    let lower = message(error).to_lowercase();
+    ["spending cap", "spend cap", "spending limit", "monthly spend limit"]
+        .iter()
+        .any(|words| lower.contains(words))
+}
+
+/// Whether a limit of 0 is among those that were exceeded: then no request ever passes, whatever
+/// delay is stated. Google leaves `quotaValue` out where it is 0 and says it in the message, or in
+/// the metadata of `ErrorInfo`.
+fn is_zero(error: &ApiError) -> bool {
+    let in_violations = details(error)
+        .flat_map(|detail| detail.violations.as_deref().unwrap_or(&[]))
+        .any(|violation| violation.quota_value.as_deref().is_some_and(is_0));
+    let in_metadata = details(error)
+        .filter_map(|detail| detail.metadata.as_ref()?.get("quota_limit_value")?.as_str())
+        .any(is_0);
+    in_violations || in_metadata || says_limit_0(message(error))
+}
+
+fn is_0(value: &str) -> bool {
+    value.trim().parse::<f64>().is_ok_and(|value| value == 0.0)
+}
+
+/// `…, limit: 0, model: …`, but neither `limit: 0.5` nor `limit: 05`.
+fn says_limit_0(message: &str) -> bool {
+    message.to_lowercase().split("limit:").skip(1).any(|rest| {
+        let number = rest.trim_start();
+        let end = number.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(number.len());
+        is_0(number[..end].trim_end_matches('.'))
+    })
 }
 
 /// The largest of `RetryInfo`, "Please retry in …" and the header: they are known to disagree.
@@ -130,6 +170,30 @@ mod tests {
             ("-3s", None),
         ] {
             assert_eq!(parse_delay(text), expected, "{text}");
+        }
+    }
+
+    fn message(text: &str) -> ApiError {
+        ApiError { message: Some(text.to_owned()), ..ApiError::default() }
+    }
+
+    #[test]
+    fn a_limit_of_0_is_told_from_one_that_only_begins_with_it() {
+        for (text, is) in [
+            (
+                "* Quota exceeded for metric: x/free_tier_requests, limit: 0, model: gemini-pro",
+                true,
+            ),
+            ("limit: 0", true),
+            ("Limit: 0.", true),
+            ("limit: 5, model: a\n* Quota exceeded, limit: 0\nPlease retry in 26s.", true),
+            ("limit: 0.5, model: a", false),
+            ("limit: 05", false),
+            ("limit: 500", false),
+            ("limit: none", false),
+            ("no limit is 0", false),
+        ] {
+            assert_eq!(is_zero(&message(text)), is, "{text}");
         }
     }
 }

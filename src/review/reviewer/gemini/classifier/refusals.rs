@@ -28,6 +28,9 @@ pub(super) fn bad_request(error: &ApiError) -> (Kind, String) {
         let says = "Gemini received two keys in one request: does a proxy add one?".to_owned();
         return (Kind::Misunderstood(Misunderstood::Other), says);
     }
+    if lower.contains("model") && says_that_it_is_gone(&lower) {
+        return (Kind::NoSuchModel, format!("the model is retired{}", in_its_words(error)));
+    }
     if lower.contains("token count exceeds") {
         let says = format!("the request is too long for the model{}", in_its_words(error));
         return (Kind::Picture(Again::Never), says);
@@ -128,6 +131,13 @@ pub(super) fn not_found(error: &ApiError) -> (Kind, String) {
         "404 came where Gemini should be: is [reviewer] base_url right?".to_owned()
     };
     (Kind::NoSuchModel, says)
+}
+
+/// How the service says that a model has been switched off, where it does not simply say 404.
+fn says_that_it_is_gone(lower: &str) -> bool {
+    ["no longer available", "no longer supported", "has been retired", "has been shut down"]
+        .iter()
+        .any(|words| lower.contains(words))
 }
 
 pub(super) fn overloaded(status: u16, error: &ApiError) -> (Kind, String) {

@@ -12,6 +12,7 @@ use crate::review::reviewer::Fault;
 use crate::review::reviewer::gemini::breaker::Permit;
 use crate::review::reviewer::gemini::classifier::Kind;
 use crate::review::reviewer::gemini::projects::{Ticket, Turn};
+use crate::review::reviewer::gemini::refusal::Concerned;
 
 /// So often a try may be told that there is no quota and still wait beyond its own limit: who is told
 /// again and again is not let through at all.
@@ -37,6 +38,9 @@ impl<'g> Hand<'g> {
     pub(super) async fn admitted(&mut self) -> Result<Admitted<'g>, Fault> {
         let gemini = self.gemini;
         loop {
+            if let Some(refusal) = gemini.refused() {
+                return Err(Fault::Refused(refusal));
+            }
             let ready = timeout_at(self.until, async {
                 gemini.network.ready().await;
                 gemini.service.ready().await;
@@ -77,7 +81,9 @@ impl<'g> Hand<'g> {
                 Turn::Closed { until, says } => {
                     return Err(Fault::Quota { until: Some(until), reason: self.clean(&says) });
                 }
-                Turn::NoneLeft { kind, says } => return Err(self.none_left(kind, &says)),
+                Turn::NoneLeft { kind, concerned, says } => {
+                    return Err(self.none_left(kind, &concerned, &says));
+                }
             }
         }
     }
@@ -95,17 +101,8 @@ impl<'g> Hand<'g> {
         may
     }
 
-    fn none_left(&self, kind: Kind, says: &str) -> Fault {
-        let reason = self.clean(says);
-        match kind {
-            Kind::OutOfCredit | Kind::Quota(_) => Fault::Quota { until: None, reason },
-            Kind::Location | Kind::ModelRetired | Kind::NoSuchModel | Kind::Misunderstood(_) => {
-                Fault::Misconfigured { reason }
-            }
-            Kind::KeyRejected | Kind::ProjectRejected | Kind::Picture(_) | Kind::Overloaded(_) => {
-                Fault::Credentials { reason }
-            }
-        }
+    pub(super) fn none_left(&self, kind: Kind, concerned: &Concerned, says: &str) -> Fault {
+        Fault::Refused(self.refusal(kind, concerned, says))
     }
 
     /// A whole try's time, and nobody was let through: quota does not come back by waiting.

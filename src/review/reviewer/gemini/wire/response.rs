@@ -72,6 +72,9 @@ pub struct Part {
     /// The text is a thought, not the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thought: Option<bool>,
+    /// The model calls a tool instead of answering.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function_call: Option<serde_json::Value>,
     /// Sits on ordinary text, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thought_signature: Option<String>,
@@ -152,6 +155,13 @@ impl GenerateContentResponse {
 }
 
 impl Candidate {
+    /// Whether it is no answer but a call of a tool, though it was offered none.
+    #[must_use]
+    pub fn calls_a_function(&self) -> bool {
+        let parts = self.content.as_ref().and_then(|c| c.parts.as_deref()).unwrap_or(&[]);
+        parts.iter().any(|part| part.function_call.is_some())
+    }
+
     /// The text of all parts that are no thoughts, joined.
     #[must_use]
     pub fn text(&self) -> String {
