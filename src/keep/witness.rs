@@ -339,7 +339,7 @@ impl Witness {
                 count: problem.count,
                 calls: problem.calls,
                 detail: self.say(&problem.detail),
-                title: problem.title.as_deref().map(name),
+                title: problem.title.as_deref().map(|title| self.say(title)),
                 action: problem.action.as_deref().map(|action| self.say(action)),
             }),
             Line::Recovered { kind } => self.record(Event::Recovered { kind: name(&kind) }),
