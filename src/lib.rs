@@ -20,6 +20,7 @@ pub mod secret;
 pub mod sqlite;
 pub mod storage;
 pub mod text;
+pub mod timezone;
 
 pub mod schedule;
 

@@ -74,6 +74,7 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (db, writing) = GuardDb::open(&path)
             .with_context(|| format!("can't open {}", path.display()))?
+            .with_zones(config.zones.clone())
             .with_pulse(Arc::clone(&clock));
         let keepers = Arc::new(KeeperProcesses::new(
             config.service.state_dir.clone(),

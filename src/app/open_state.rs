@@ -79,5 +79,5 @@ pub fn open(config: &Config) -> anyhow::Result<OpenState> {
         .with_context(|| format!("can't create the state directory {}", state_dir.display()))?;
     let path = state_dir.join("guard.db");
     let db = GuardDb::open(&path).with_context(|| format!("can't open {}", path.display()))?;
-    Ok(OpenState::of(&db, state_dir))
+    Ok(OpenState::of(&db.with_zones(config.zones.clone()), state_dir))
 }

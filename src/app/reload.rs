@@ -158,7 +158,7 @@ impl Reloader {
     /// # Errors
     /// When what is broken can't be written down; what is right is in effect all the same.
     pub async fn step(&mut self, look: Look, now: DateTime<Utc>) -> Result<Looked, StorageError> {
-        let looked = self.read_what_changed(look, now).await;
+        let looked = self.read_what_changed(look).await;
         if self.written.as_ref() != Some(&self.broken) {
             self.write(now).await?;
             self.written = Some(self.broken.clone());
@@ -166,7 +166,7 @@ impl Reloader {
         Ok(looked)
     }
 
-    async fn read_what_changed(&mut self, look: Look, now: DateTime<Utc>) -> Looked {
+    async fn read_what_changed(&mut self, look: Look) -> Looked {
         let files = self.files.clone();
         let taken = tokio::task::spawn_blocking(move || Fingerprint::take(&files.location)).await;
         // It panics only with the process.
@@ -181,9 +181,8 @@ impl Reloader {
             return Looked::Unchanged;
         }
         let (before, files) = (self.config.clone(), self.files.clone());
-        let reading = tokio::task::spawn_blocking(move || {
-            reload(&before, &files.location, &files.process, now)
-        });
+        let reading =
+            tokio::task::spawn_blocking(move || reload(&before, &files.location, &files.process));
         let Ok(reloaded) = reading.await else { return Looked::Unchanged };
         self.read = on_disk;
         self.take(reloaded);

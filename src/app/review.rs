@@ -363,14 +363,16 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::config::{Location, load_at};
+    use crate::config::{Location, load};
+    use crate::timezone::TimeZones;
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_the_end_is_not_kept_for_as_long_as_an_outage_may_last() {
         let folder = tempfile::tempdir().unwrap();
-        let location = Location { config: None, cwd: folder.path().to_owned() };
+        let zones = TimeZones::built_in();
+        let location = Location { config: None, cwd: folder.path().to_owned(), zones };
         let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        let mut settings = load_at(&location, &BTreeMap::new(), now).unwrap().review;
+        let mut settings = load(&location, &BTreeMap::new()).unwrap().review;
         let gives_up = |settings: &ReviewSettings, max_outage| {
             plan(settings, Order { max_outage, ..Order::default() }, now).give_up_after.as_secs()
         };

@@ -6,10 +6,11 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::load_config::{self, LoadError};
+use super::output::time;
 use super::{EXIT_CONFIG, EXIT_OK, output};
 use crate::alert::channel::{ChannelKind, ChannelSettings};
 use crate::clock::{Clock, SystemClock};
@@ -17,7 +18,7 @@ use crate::config::Config;
 use crate::config::problem::Problems;
 use crate::config::units::write_duration;
 use crate::review::settings::{ImageSettings, RecordKind};
-use crate::schedule::{Cadence, Job, Schedule, slot};
+use crate::schedule::{Cadence, Job, Overlap, Schedule, slot};
 
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,11 +81,15 @@ pub fn text(config: &Config, now: DateTime<Utc>) -> String {
     line("reviewer", &reviewer_line(config));
     line("pages", &format!("http://{}", config.service.bind));
     line("state", &config.service.state_dir.display().to_string());
+    line("time zones", &config.zones.to_string());
     if !config.switched_off.is_empty() {
         line("off", &config.switched_off.join(", "));
     }
     for warning in config.warnings() {
         let _ = write!(out, "\nWarning: {warning}\n");
+    }
+    for note in clock_change_notes(config, now) {
+        let _ = write!(out, "\nNote: {note}\n");
     }
     out.push_str(
         "\nThe configuration is right. `lookout doctor` asks whether everything answers.\n",
@@ -102,11 +107,39 @@ fn schedule_line(schedule: &Schedule, now: DateTime<Utc>) -> String {
         Job::Command(job) => format!("command {}", job.argv.join(" ")),
         Job::Http(job) => format!("{} {}", job.method, job.url),
     };
-    let next = next_due(schedule, now)
-        .map(|due| format!("; next {}", due.format("%Y-%m-%d %H:%M:%S UTC")))
-        .unwrap_or_default();
+    let next = next_due(schedule, now).map(|due| {
+        let utc = due.format("%Y-%m-%d %H:%M:%S UTC");
+        if schedule.timezone.is_utc() {
+            format!("; next {utc}")
+        } else {
+            format!("; next {utc} ({})", time::local(due, &schedule.timezone))
+        }
+    });
+    let next = next.unwrap_or_default();
     let name = schedule.name.as_str();
     format!("{name}: {what}; {when}, box {}{next}", write_duration(schedule.time_box))
+}
+
+/// A year with both clock changes, and a month to spare.
+const NOTED_AHEAD: TimeDelta = TimeDelta::days(400);
+
+/// Schedules whose runs may meet on the night of a clock change alone.
+fn clock_change_notes(config: &Config, now: DateTime<Utc>) -> Vec<String> {
+    let skipping = config.schedules.iter().filter(|it| it.overlap == Overlap::Skip);
+    let noted = skipping.filter_map(|schedule| {
+        let busy = schedule.time_box + schedule.signal_grace + schedule.jitter;
+        let (due_at, gap) = slot::closer_at_a_clock_change(schedule, busy, now, now + NOTED_AHEAD)?;
+        Some(format!(
+            "{}: on the night of a clock change the run at {} UTC ({}) comes {} after the one before, \
+             and is skipped if that takes its whole time ({})",
+            schedule.name,
+            time::utc(due_at),
+            time::local(due_at, &schedule.timezone),
+            write_duration(gap),
+            write_duration(busy)
+        ))
+    });
+    noted.collect()
 }
 
 fn next_due(schedule: &Schedule, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
@@ -221,7 +254,12 @@ pub fn object(config: &Config, now: DateTime<Utc>) -> Value {
         "images": images_line(config),
         "reviewer": reviewer_line(config),
         "switched_off": config.switched_off,
+        "time_zones": {
+            "version": config.zones.version().map(|version| version.to_string()),
+            "origin": config.zones.origin(),
+        },
         "warnings": config.warnings(),
+        "notes": clock_change_notes(config, now),
         "problems": [],
     })
 }

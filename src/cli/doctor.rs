@@ -67,6 +67,7 @@ async fn examine(config: &Config, calls: Calls) -> Vec<Finding> {
     );
     let mut findings = machine::examine(config);
     findings.push(machine::clock(SystemClock.now(), gemini.clock_of_the_service));
+    findings.push(Finding::good("time zones", config.zones.to_string()));
     findings.extend(rows.findings);
     findings.extend(gemini.findings);
     findings.extend(cost(rows.n_waiting, config));

@@ -80,7 +80,7 @@ pub fn print(
     let mut table =
         Table::new(["DUE (UTC)", "LOCAL", "", "SCHEDULE", "VERDICT", "TOOK", "RUN", "WHY"]);
     for slot in slots {
-        let zone = slot.configuration.timezone;
+        let zone = &slot.configuration.timezone;
         table.row([
             time::utc(slot.due_at).into(),
             time::local(slot.due_at, zone).into(),

@@ -8,13 +8,22 @@ use std::path::PathBuf;
 use super::output;
 use crate::config::problem::Problems;
 use crate::config::{self, Config, Location};
+use crate::timezone::{SYSTEM_FOLDER, TimeZones};
 
 /// Where the configuration is looked for.
 ///
 /// # Errors
 /// When the working directory is gone.
 pub fn location(config: Option<PathBuf>) -> std::io::Result<Location> {
-    Ok(Location { config, cwd: std::env::current_dir()? })
+    Ok(Location { config, cwd: std::env::current_dir()?, zones: time_zones() })
+}
+
+/// The newer of the machine's time zone data and our own; `TZDIR` names their folder, as for the C
+/// library.
+#[must_use]
+pub fn time_zones() -> TimeZones {
+    let folder = std::env::var_os("TZDIR").filter(|folder| !folder.is_empty());
+    TimeZones::of_folder(folder.map_or_else(|| SYSTEM_FOLDER.into(), PathBuf::from))
 }
 
 /// The variables of the process; bytes that are no text are replaced.

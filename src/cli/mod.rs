@@ -37,7 +37,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Done.
 pub const EXIT_OK: u8 = 0;
@@ -152,7 +152,13 @@ pub enum OtherThanRun {
 #[must_use]
 pub fn main() -> ExitCode {
     crate::http::install_crypto_provider();
-    match Cli::try_parse() {
+    let zones =
+        format!("{}\ntime zone data {}", env!("CARGO_PKG_VERSION"), load_config::time_zones());
+    let parsed = Cli::command()
+        .long_version(zones)
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    match parsed {
         Ok(cli) => dispatch(cli),
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE);

@@ -11,8 +11,8 @@ use super::output::time;
 use super::output::{self, Format, JsonFlag, Output, Tone};
 use super::{EXIT_OK, load_config};
 use crate::clock::{Clock, SystemClock};
+use crate::schedule::Schedule;
 use crate::schedule::slot::{Slots, in_maintenance, start_at};
-use crate::schedule::{Cadence, Schedule};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -113,7 +113,7 @@ fn coming_of(schedule: &Schedule, number: usize, now: DateTime<Utc>) -> Vec<Comi
     };
     let coming = slots.after(now).take(number).map(|slot| {
         let local = slot.due_at.with_timezone(&schedule.timezone);
-        let note = expression.dst_note(schedule.timezone, slot.due_at);
+        let note = expression.dst_note(&schedule.timezone, slot.due_at);
         Coming {
             schedule: name,
             due_at: Some(slot.due_at),
@@ -135,20 +135,13 @@ fn text_row(slot: &Coming<'_>, schedules: &[&Schedule], now: DateTime<Utc>) -> [
     }
     remarks.extend(slot.note.clone());
     let (when, due, local) = match (slot.due_at, schedule) {
-        (Some(due_at), Some(schedule)) => {
-            (time::relative(due_at, now), time::utc(due_at), time::local(due_at, schedule.timezone))
-        }
+        (Some(due_at), Some(schedule)) => (
+            time::relative(due_at, now),
+            time::utc(due_at),
+            time::local(due_at, &schedule.timezone),
+        ),
         _ => ("always".to_owned(), "box after box".to_owned(), String::new()),
     };
     let remarks = Cell::toned(remarks.join("; "), Tone::Warning);
     [when.into(), due.into(), local.into(), slot.schedule.into(), remarks]
-}
-
-/// `0 * * * * (Europe/Berlin)` or `continuous`.
-#[must_use]
-pub fn cadence_text(schedule: &Schedule) -> String {
-    match &schedule.cadence {
-        Cadence::Cron(expression) => format!("{expression} ({})", schedule.timezone.name()),
-        Cadence::Continuous => "continuous: box after box".to_owned(),
-    }
 }

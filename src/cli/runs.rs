@@ -108,7 +108,7 @@ pub fn print(
         Format::Text(style) => style,
     };
     let slot = &shown.slot;
-    let zone = Some(slot.configuration.timezone);
+    let zone = Some(&slot.configuration.timezone);
     let run = slot.run.as_deref().unwrap_or("-");
     let title = format!("Run {run} of {}", slot.schedule);
     writeln!(out, "{}", Tone::Bold.paint(&title, style))?;

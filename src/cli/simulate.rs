@@ -1,33 +1,19 @@
-//! `lookout simulate`: what the present configuration will do in the days to come, with every run
-//! filling its box and its grace: the worst that can happen without a fault of Lookout.
+//! `lookout simulate`: prints what the present configuration will do in the days to come.
 //!
-//! Slots, what the clock changes do to them, maintenance, overlaps, and how many runs go on at
-//! once. What becomes of a slot is decided by what decides it in the daemon. Invariant: it reads only the configuration.
+//! [`simulation`](crate::run::simulation) says what that is. Invariant: it reads only the configuration.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
-use serde::Serialize;
+use chrono::{DateTime, Utc};
 
-use super::next::cadence_text;
 use super::output::table::{Cell, Table};
 use super::output::time::{Span, utc};
 use super::output::{self, Format, JsonFlag, Output, Style, Tone};
 use super::{EXIT_OK, load_config};
 use crate::clock::{Clock, SystemClock};
-use crate::run::forecast::{Before, End, play};
-use crate::run::ledger::Cause;
-use crate::schedule::cron::transitions;
-use crate::schedule::slot::Slots;
-use crate::schedule::{Cadence, Schedule, Slot};
-
-/// Slots of one schedule that are looked at: a slot every ten seconds for 30 days is 260,000.
-const MOST_SLOTS: usize = 300_000;
-
-/// Overlaps that are listed for one schedule; all are counted.
-const LISTED: usize = 8;
+use crate::run::simulation::{Forecast, Simulation, simulate};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -43,99 +29,6 @@ pub struct Args {
     pub json: JsonFlag,
 }
 
-/// What the configuration will do.
-#[derive(Debug, Serialize)]
-pub struct Simulation {
-    /// From then …
-    pub from: DateTime<Utc>,
-    /// … until then.
-    pub to: DateTime<Utc>,
-    /// Each schedule.
-    pub schedules: Vec<Forecast>,
-    /// When most runs go on at once.
-    pub busiest: Option<Busiest>,
-    /// `[service] max_running`.
-    pub max_running: u32,
-}
-
-/// What one schedule will do.
-#[derive(Debug, Serialize)]
-pub struct Forecast {
-    /// Its name.
-    pub schedule: String,
-    /// Its expression and zone, or `continuous`.
-    pub cadence: String,
-    /// How many slots; for a continuous schedule, boxes that end full.
-    pub n_slots: usize,
-    /// The first …
-    pub first_due_at: Option<DateTime<Utc>>,
-    /// … and the last of them.
-    pub last_due_at: Option<DateTime<Utc>>,
-    /// Between two slots, at least.
-    pub shortest_gap_seconds: Option<u64>,
-    /// Between two slots, at most.
-    pub longest_gap_seconds: Option<u64>,
-    /// Slots that fall into maintenance.
-    pub n_in_maintenance: usize,
-    /// What the clock changes do.
-    pub clock_changes: Vec<ClockChange>,
-    /// Slots that are due while the run before them may still go on.
-    pub n_overlaps: usize,
-    /// The first of them.
-    pub overlaps: Vec<OverlapAt>,
-}
-
-/// The clock of a schedule's zone is changed.
-#[derive(Debug, Serialize)]
-pub struct ClockChange {
-    /// First instant with the new time.
-    pub at: DateTime<Utc>,
-    /// What the wall clock would have shown …
-    pub wall_before: NaiveDateTime,
-    /// … and what it shows.
-    pub wall_after: NaiveDateTime,
-    /// Slots that the change moves or repeats.
-    pub slots: Vec<NotedSlot>,
-    /// Times that do not exist and are not made up for.
-    pub n_lost: usize,
-}
-
-/// A slot that a clock change has to do with.
-#[derive(Debug, Serialize)]
-pub struct NotedSlot {
-    /// When.
-    pub due_at: DateTime<Utc>,
-    /// What happens to it.
-    pub note: String,
-}
-
-/// A slot that is due while the run before it may still go on.
-#[derive(Debug, Serialize)]
-pub struct OverlapAt {
-    /// When.
-    pub due_at: DateTime<Utc>,
-    /// What `overlap` then does.
-    pub outcome: &'static str,
-}
-
-/// When most runs go on at once.
-#[derive(Debug, Serialize)]
-pub struct Busiest {
-    /// From when.
-    pub at: DateTime<Utc>,
-    /// How many.
-    pub n_running: usize,
-    /// Whose.
-    pub schedules: Vec<String>,
-}
-
-/// A run that fills its box and its grace.
-struct Occupied {
-    schedule: usize,
-    from: DateTime<Utc>,
-    until: DateTime<Utc>,
-}
-
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
@@ -149,147 +42,6 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
     // An `Output` remembers what can't be written.
     let _ = print(&simulation, Format::choose(args.json), &mut out);
     out.end(EXIT_OK)
-}
-
-/// Looks at `(from, from + days]`.
-#[must_use]
-pub fn simulate(
-    schedules: &[Schedule],
-    max_running: u32,
-    from: DateTime<Utc>,
-    days: u32,
-) -> Simulation {
-    let to = from + TimeDelta::days(i64::from(days));
-    let mut occupied = Vec::new();
-    let mut forecasts = Vec::new();
-    for (index, schedule) in schedules.iter().enumerate() {
-        forecasts.push(forecast(index, schedule, from, to, &mut occupied));
-    }
-    let busiest = busiest(schedules, occupied);
-    Simulation { from, to, schedules: forecasts, busiest, max_running }
-}
-
-fn delta(duration: Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
-}
-
-fn forecast(
-    index: usize,
-    schedule: &Schedule,
-    from: DateTime<Utc>,
-    to: DateTime<Utc>,
-    occupied: &mut Vec<Occupied>,
-) -> Forecast {
-    let slots = slots_of(schedule, from, to);
-    let gaps = || slots.windows(2).map(|two| (two[1].due_at - two[0].due_at).num_seconds());
-    let seconds = |gap: Option<i64>| gap.and_then(|gap| u64::try_from(gap).ok());
-    let mut overlaps = Vec::new();
-    let mut n_overlaps = 0;
-    let mut n_in_maintenance = 0;
-    for fate in play(schedule, &slots) {
-        if let End::Run { from, until, .. } = fate.end {
-            occupied.push(Occupied { schedule: index, from, until });
-        }
-        if fate.end == End::Dropped(Cause::Maintenance) {
-            n_in_maintenance += 1;
-        }
-        if let Some(outcome) = overlap(fate.end) {
-            n_overlaps += 1;
-            if overlaps.len() < LISTED {
-                overlaps.push(OverlapAt { due_at: fate.slot.due_at, outcome });
-            }
-        }
-    }
-    Forecast {
-        schedule: schedule.name.to_string(),
-        cadence: cadence_text(schedule),
-        n_slots: slots.len(),
-        first_due_at: slots.first().map(|slot| slot.due_at),
-        last_due_at: slots.last().map(|slot| slot.due_at),
-        shortest_gap_seconds: seconds(gaps().min()),
-        longest_gap_seconds: seconds(gaps().max()),
-        n_in_maintenance,
-        clock_changes: clock_changes(schedule, from, to),
-        n_overlaps,
-        overlaps,
-    }
-}
-
-/// Slots in the time, or full boxes one after the other.
-fn slots_of(schedule: &Schedule, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<Slot> {
-    let Some(slots) = Slots::of(schedule) else { return Vec::new() };
-    match schedule.cadence {
-        Cadence::Cron(_) => {
-            slots.after(from).take_while(|slot| slot.due_at <= to).take(MOST_SLOTS).collect()
-        }
-        Cadence::Continuous => {
-            let pause = delta(schedule.time_box + schedule.signal_grace + schedule.kill_grace);
-            std::iter::successors(slots.next_after(from), |slot| {
-                slots.next_after(slot.due_at + pause)
-            })
-            .take_while(|slot| slot.due_at <= to)
-            .take(MOST_SLOTS)
-            .collect()
-        }
-    }
-}
-
-/// What to say about a slot that is due while the run before it goes on; `None`: it is not.
-fn overlap(end: End) -> Option<&'static str> {
-    match end {
-        End::Run { before: Before::Over, .. } => None,
-        End::Run { before: Before::AwaitedEnd, .. } => Some("waits for the run before it"),
-        End::Run { before: Before::Stopped, .. } => Some("stops the run before it"),
-        End::Dropped(Cause::Overlap) => Some("skipped"),
-        End::Dropped(Cause::Paused | Cause::Maintenance | Cause::Removed | Cause::Absent) => None,
-        End::Missed => Some("missed: its deadline passes while the run before it goes on"),
-    }
-}
-
-fn clock_changes(schedule: &Schedule, from: DateTime<Utc>, to: DateTime<Utc>) -> Vec<ClockChange> {
-    let zone = schedule.timezone;
-    let Some(slots) = Slots::of(schedule) else { return Vec::new() };
-    let Some(expression) = slots.expression() else { return Vec::new() };
-    // A repeated stretch lies around the change, and is no longer than the change itself.
-    let near = TimeDelta::hours(3);
-    let noted = |at: DateTime<Utc>| {
-        let around = slots.after((at - near).max(from)).take_while(|slot| slot.due_at <= at + near);
-        around
-            .filter_map(|slot| {
-                let note = expression.dst_note(zone, slot.due_at)?.to_string();
-                Some(NotedSlot { due_at: slot.due_at, note })
-            })
-            .collect()
-    };
-    transitions(zone, from, to)
-        .into_iter()
-        .map(|change| ClockChange {
-            at: change.at,
-            wall_before: change.wall_before,
-            wall_after: change.wall_after,
-            slots: noted(change.at),
-            n_lost: expression.n_lost_in_gap(&change),
-        })
-        .collect()
-}
-
-/// The moment with most runs; `replace` counts the stopped one as gone.
-fn busiest(schedules: &[Schedule], mut occupied: Vec<Occupied>) -> Option<Busiest> {
-    occupied.sort_by_key(|run| run.from);
-    let mut running: Vec<&Occupied> = Vec::new();
-    let mut best: Option<(DateTime<Utc>, Vec<usize>)> = None;
-    for run in &occupied {
-        running.retain(|other| other.until > run.from && other.schedule != run.schedule);
-        running.push(run);
-        if best.as_ref().is_none_or(|(_, most)| running.len() > most.len()) {
-            best = Some((run.from, running.iter().map(|run| run.schedule).collect()));
-        }
-    }
-    best.map(|(at, indices)| Busiest {
-        at,
-        n_running: indices.len(),
-        schedules: indices.iter().map(|index| schedules[*index].name.to_string()).collect(),
-    })
 }
 
 /// Prints it.
@@ -328,6 +80,15 @@ pub fn print(simulation: &Simulation, format: Format, out: &mut impl Write) -> i
     for forecast in &simulation.schedules {
         print_clock_changes(forecast, style, out)?;
         print_overlaps(forecast, style, out)?;
+        if let Some(until) = forecast.counted_until {
+            writeln!(
+                out,
+                "\n{}: maintenance, overlaps and runs at once are counted up to {} UTC only; ask for \
+                 fewer --days to see all",
+                forecast.schedule,
+                utc(until)
+            )?;
+        }
     }
     if let Some(busiest) = &simulation.busiest {
         let n_allowed = simulation.max_running as usize;
@@ -354,6 +115,10 @@ fn print_clock_changes(forecast: &Forecast, style: Style, out: &mut impl Write) 
         writeln!(out, "\n{}", Tone::Bold.paint(&heading, style))?;
         for slot in &change.slots {
             writeln!(out, "  {} UTC  {}", utc(slot.due_at), slot.note)?;
+        }
+        let n_more = change.n_slots - change.slots.len();
+        if n_more > 0 {
+            writeln!(out, "  and {n_more} more")?;
         }
         match (change.n_lost, change.slots.is_empty()) {
             (0, true) => writeln!(out, "  no run is moved, lost or repeated")?,

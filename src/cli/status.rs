@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 
-use super::next::cadence_text;
 use super::output::table::{Cell, Table};
 use super::output::time;
 use super::output::{self, Format, JsonFlag, Output, Style, Tone};
@@ -85,7 +84,7 @@ pub fn print_schedules(
     writeln!(out)?;
     let mut table = Table::new(["SCHEDULE", "WHEN", "NOW", "NEXT", "LAST", "LEFT OVER"]);
     for line in lines {
-        let zone = line.schedule.timezone;
+        let zone = &line.schedule.timezone;
         let next = line.next_due_at.map_or_else(
             || "-".to_owned(),
             |at| format!("{} ({})", time::relative(at, now), time::local(at, zone)),
@@ -101,7 +100,7 @@ pub fn print_schedules(
         let backlog = line.backlog.map_or_else(|| "-".to_owned(), |n| n.to_string());
         table.row([
             line.schedule.name.as_str().into(),
-            cadence_text(line.schedule).into(),
+            line.schedule.cadence_text().into(),
             line.now.as_str().into(),
             next.into(),
             last,

@@ -1,44 +1,19 @@
 //! What each setting allows for itself but not together: boxes and gaps, channels and fallbacks.
 //!
-//! Refused with the arithmetic, never warned about: a warning is read after the first bad night.
+//! Refused with the arithmetic, never warned about: a warning is read after the first bad night. What
+//! only the night of a clock change brings about is a warning (`warning.rs`), since it would be refused
+//! today and taken tomorrow.
 //! Invariant: of the schedules and channels that pass, every name leads somewhere.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::time::Duration;
-
-use chrono::{DateTime, Utc};
 
 use super::section::Section;
 use super::units::write_duration;
 use crate::alert::channel::ChannelSettings;
 use crate::schedule::{Cadence, Job, Overlap, Schedule, slot};
 
-/// Shortest gaps by expression and zone: finding one walks through thousands of slots (10 ms), and
-/// a thousand schedules may share a few expressions.
-pub(super) struct Gaps {
-    now: DateTime<Utc>,
-    known: RefCell<HashMap<(String, &'static str), Duration>>,
-}
-
-impl Gaps {
-    /// As seen from `now`.
-    pub(super) fn new(now: DateTime<Utc>) -> Self {
-        Self { now, known: RefCell::default() }
-    }
-
-    fn shortest(&self, cron: &str, schedule: &Schedule) -> Duration {
-        let key = (cron.to_owned(), schedule.timezone.name());
-        *self
-            .known
-            .borrow_mut()
-            .entry(key)
-            .or_insert_with(|| slot::shortest_gap(schedule, self.now))
-    }
-}
-
 /// Whether box and graces of a schedule fit between its slots.
-pub(super) fn check_times(section: &Section<'_>, schedule: &Schedule, gaps: &Gaps) {
+pub(super) fn check_times(section: &Section<'_>, schedule: &Schedule) {
     let busy = schedule.time_box + schedule.signal_grace;
     if schedule.stall_after > busy {
         section.problem(
@@ -71,16 +46,16 @@ pub(super) fn check_times(section: &Section<'_>, schedule: &Schedule, gaps: &Gap
             "make call_timeout shorter",
         );
     }
-    check_gap(section, schedule, busy, gaps);
+    check_gap(section, schedule, busy);
 }
 
-fn check_gap(section: &Section<'_>, schedule: &Schedule, busy: Duration, gaps: &Gaps) {
+fn check_gap(section: &Section<'_>, schedule: &Schedule, busy: Duration) {
     let Cadence::Cron(cron) = &schedule.cadence else { return };
     match schedule.overlap {
         Overlap::Skip => {}
         Overlap::Queue | Overlap::Replace => return,
     }
-    let gap = gaps.shortest(cron, schedule);
+    let gap = slot::shortest_gap(schedule);
     let latest = busy + schedule.jitter;
     if latest < gap {
         return;

@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
-
-use super::combination::{self, ChannelNames, Gaps};
+use super::combination::{self, ChannelNames};
 use super::document::{self, Table, Value};
 use super::environment::{self, Variables};
 use super::problem::{Place, Problem, Problems};
@@ -18,12 +16,12 @@ use super::{
     Config, Environment, Location, ServiceSettings, channel, records, reviewer, schedule, service,
 };
 use crate::alert::channel::ChannelSettings;
-use crate::clock::{Clock, SystemClock};
 use crate::review::settings::{
     BudgetSettings, ImageSettings, PictureSettings, RecordKind, RecordSettings, ReviewSettings,
     ReviewerSettings,
 };
 use crate::schedule::{Job, Schedule};
+use crate::timezone::TimeZones;
 
 /// Records claimed at a time.
 const BATCH: u32 = 100;
@@ -33,7 +31,10 @@ const BATCH: u32 = 100;
 /// # Errors
 /// All problems of all files.
 pub fn load(location: &Location, process: &BTreeMap<String, String>) -> Result<Config, Problems> {
-    load_at(location, process, SystemClock.now())
+    match whole(read(location, process)?) {
+        (Some(config), problems) if problems.0.is_empty() => Ok(config),
+        (_, problems) => Err(problems),
+    }
 }
 
 /// The variables alone, for a keeper: its schedule was checked when its run began, and a mistake in
@@ -47,21 +48,6 @@ pub fn variables(location: &Location, process: &BTreeMap<String, String>) -> Env
     read.unwrap_or_else(|_| Environment(process.clone()))
 }
 
-/// As [`load`], at a given time: gaps between slots depend on the clock changes to come.
-///
-/// # Errors
-/// All problems of all files.
-pub fn load_at(
-    location: &Location,
-    process: &BTreeMap<String, String>,
-    now: DateTime<Utc>,
-) -> Result<Config, Problems> {
-    match whole(read(location, process, now)?) {
-        (Some(config), problems) if problems.0.is_empty() => Ok(config),
-        (_, problems) => Err(problems),
-    }
-}
-
 /// As [`load`], for commands that look at what a daemon does or ask it for something: all they need
 /// is where its state is. What is broken elsewhere is left out, and returned.
 ///
@@ -71,7 +57,7 @@ pub fn look(
     location: &Location,
     process: &BTreeMap<String, String>,
 ) -> Result<(Config, Problems), Problems> {
-    let (config, problems) = whole(read(location, process, SystemClock.now())?);
+    let (config, problems) = whole(read(location, process)?);
     let is_lost = problems.0.iter().any(|problem| problem.key.starts_with("service"));
     match config {
         Some(config) if !is_lost => Ok((config, problems)),
@@ -81,7 +67,7 @@ pub fn look(
 
 /// What is right as one; `None`: `lookout.toml` could not be read at all.
 fn whole(read: Read) -> (Option<Config>, Problems) {
-    let Read { main, batch, channels, schedules, variables, problems, root, file } = read;
+    let Read { main, batch, channels, schedules, variables, zones, problems, root, file } = read;
     let switched_off = schedules.off.iter().cloned().chain(channels.off_files()).collect();
     let config = main.map(|main| Config {
         review: ReviewSettings {
@@ -98,6 +84,7 @@ fn whole(read: Read) -> (Option<Config>, Problems) {
         channels: channels.on,
         switched_off,
         environment: Environment(variables.into_map()),
+        zones,
         root,
         file,
     });
@@ -111,6 +98,7 @@ pub(super) struct Read {
     pub(super) channels: Channels,
     pub(super) schedules: Schedules,
     pub(super) variables: Variables,
+    zones: TimeZones,
     /// In the order of files and lines.
     pub(super) problems: Vec<Problem>,
     pub(super) root: PathBuf,
@@ -121,26 +109,32 @@ pub(super) struct Read {
 pub(super) fn read(
     location: &Location,
     process: &BTreeMap<String, String>,
-    now: DateTime<Utc>,
 ) -> Result<Read, Problems> {
+    let zones = location.zones.clone();
+    zones.refresh();
     let (root, file) = location.resolve()?;
     let mut problems = Vec::new();
     let variables = environment::read(&root, process, &mut problems);
     let main = main_file(file.as_deref(), &variables, &mut problems);
     let alerts = folder(&root, "alerts", &mut problems);
     let schedules = folder(&root, "schedules", &mut problems);
-    let reader = Reader { root: &root, variables: &variables, problems: RefCell::new(problems) };
+    let reader = Reader {
+        root: &root,
+        variables: &variables,
+        zones: &zones,
+        problems: RefCell::new(problems),
+    };
     let batch = batch(&reader);
     let main = main.map(|table| read_main(&reader, &table, file.as_deref()));
     let channels = read_channels(&reader, &alerts);
-    let schedules = read_schedules(&reader, &schedules, &channels, batch, &Gaps::new(now));
+    let schedules = read_schedules(&reader, &schedules, &channels, batch);
     if let Some(main) = &main {
         check_review_is_whole(&reader, main, &schedules.on);
     }
     let mut problems = reader.problems.into_inner();
     problems.sort();
     problems.dedup();
-    Ok(Read { main, batch, channels, schedules, variables, problems, root, file })
+    Ok(Read { main, batch, channels, schedules, variables, zones, problems, root, file })
 }
 
 impl Location {
@@ -402,7 +396,6 @@ fn read_schedules(
     files: &[NamedFile],
     channels: &Channels,
     batch: u32,
-    gaps: &Gaps,
 ) -> Schedules {
     let mut schedules = Schedules { on: Vec::new(), off: Vec::new() };
     for file in files {
@@ -414,7 +407,7 @@ fn read_schedules(
         let names = if is_on { Names::Required } else { Names::LeftAlone };
         let section = Section::file(reader, table, &file.name, names);
         if let Some(schedule) = schedule::read(&section, &file.stem, batch) {
-            combination::check_times(&section, &schedule, gaps);
+            combination::check_times(&section, &schedule);
             if is_on {
                 for name in &schedule.notify {
                     channels.names().check(&section, "notify", name);

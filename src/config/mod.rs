@@ -22,19 +22,21 @@ mod section;
 mod service;
 pub mod units;
 mod warning;
+mod zone;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use load::{load, load_at, look, variables};
+pub use load::{load, look, variables};
 
 use crate::alert::channel::ChannelSettings;
 use crate::review::settings::ReviewSettings;
 use crate::run::kept::KeptLimits;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
+use crate::timezone::TimeZones;
 
 /// Where to look for the files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Location {
     pub config: Option<PathBuf>,
     /// Working directory, absolute: where `lookout.toml` is looked for otherwise.
     pub cwd: PathBuf,
+    /// Where time zones come from.
+    pub zones: TimeZones,
 }
 
 /// The environment as a map: the process's own, over `.env`'s. Holds secrets, so `Debug` shows
@@ -75,6 +79,8 @@ pub struct Config {
     pub review: ReviewSettings,
     /// For `${NAME}` and for the redactor.
     pub environment: Environment,
+    /// Where the schedules' zones came from.
+    pub zones: TimeZones,
 }
 
 /// `[service]`.

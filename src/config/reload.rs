@@ -9,13 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
-
 use super::load::{Read, read};
 use super::problem::Problem;
 use super::{Config, Environment, Location};
 use crate::alert::channel::ChannelSettings;
 use crate::schedule::Schedule;
+use crate::timezone::TimeZones;
 
 /// What a changed configuration comes to.
 #[derive(Debug)]
@@ -32,9 +31,8 @@ pub fn reload(
     before: &Config,
     location: &Location,
     process: &BTreeMap<String, String>,
-    now: DateTime<Utc>,
 ) -> Reloaded {
-    let read = match read(location, process, now) {
+    let read = match read(location, process) {
         Ok(read) => read,
         Err(problems) => return Reloaded { config: before.clone(), problems: problems.0 },
     };
@@ -56,18 +54,27 @@ pub fn reload(
 
 fn schedules(before: &Config, read: &Read, broken: &BTreeSet<&str>) -> Vec<Schedule> {
     if broken.contains("schedules") {
-        return before.schedules.clone();
+        let schedules = before.schedules.iter();
+        return schedules.map(|it| with_present_rules(it, &before.zones)).collect();
     }
     let file = |schedule: &Schedule| format!("schedules/{}.toml", schedule.name);
     let is_broken = |schedule: &&Schedule| broken.contains(file(schedule).as_str());
     let kept = before
         .schedules
         .iter()
-        .filter(|it| is_broken(it) && !read.schedules.off.contains(&file(it)));
+        .filter(|it| is_broken(it) && !read.schedules.off.contains(&file(it)))
+        .map(|it| with_present_rules(it, &before.zones));
     let right = read.schedules.on.iter().filter(|it| !is_broken(it));
-    let mut schedules: Vec<Schedule> = right.chain(kept).cloned().collect();
+    let mut schedules: Vec<Schedule> = right.cloned().chain(kept).collect();
     schedules.sort_by(|one, other| one.name.cmp(&other.name));
     schedules
+}
+
+/// Its file is broken, and yet its zone may have changed.
+fn with_present_rules(schedule: &Schedule, zones: &TimeZones) -> Schedule {
+    let timezone = zones.find(schedule.timezone.name());
+    let timezone = timezone.unwrap_or_else(|| schedule.timezone.clone());
+    Schedule { timezone, ..schedule.clone() }
 }
 
 fn channels(before: &Config, read: &Read, broken: &BTreeSet<&str>) -> Vec<ChannelSettings> {
@@ -99,7 +106,9 @@ impl Fingerprint {
     #[must_use]
     pub fn take(location: &Location) -> Self {
         let Ok((root, file)) = location.resolve() else { return Self::default() };
-        let mut paths: Vec<PathBuf> = file.into_iter().chain([root.join(".env")]).collect();
+        let zones = location.zones.watched_file();
+        let mut paths: Vec<PathBuf> =
+            file.into_iter().chain([root.join(".env")]).chain(zones).collect();
         for folder in ["schedules", "alerts"] {
             paths.extend(toml_files(&root.join(folder)));
         }

@@ -5,15 +5,14 @@
 
 use std::time::Duration;
 
-use chrono_tz::Tz;
-
 use super::job;
-use super::problem::nearest;
 use super::section::Section;
+use super::zone;
 use crate::schedule::{
     Cadence, CatchUp, Find, Job, Maintenance, OnStall, Overlap, Pattern, Schedule, ScheduleName,
     SignalMatch, StallOn, slot,
 };
+use crate::timezone::Zone;
 use crate::watch::INCIDENT_KINDS;
 
 const START_GRACE: Duration = Duration::from_secs(120);
@@ -39,7 +38,7 @@ pub(super) fn built_in(batch: u32) -> Schedule {
     Schedule {
         name: ScheduleName::new(BUILT_IN),
         cadence: Cadence::Cron("0 * * * *".to_owned()),
-        timezone: Tz::UTC,
+        timezone: Zone::utc(),
         jitter: Duration::ZERO,
         start_grace: START_GRACE,
         time_box: TIME_BOX,
@@ -66,7 +65,7 @@ pub(super) fn read(section: &Section<'_>, name: &str, batch: u32) -> Option<Sche
     let defaults = built_in(batch);
     let _ = section.flag("enabled");
     let cadence = cadence(section);
-    let timezone = timezone(section);
+    let timezone = zone::read(section);
     let duration = |key: &str, default: Duration| section.duration(key).unwrap_or(default);
     let time_box = duration("time_box", defaults.time_box);
     let signal_grace = duration("signal_grace", defaults.signal_grace);
@@ -133,10 +132,8 @@ fn cadence(section: &Section<'_>) -> Option<Cadence> {
         (None, true) => Some(Cadence::Continuous),
         (Some(cron), false) => match slot::parse(&cron) {
             Ok(_) => Some(Cadence::Cron(cron)),
-            Err(error) => {
-                let instead = "write minute, hour, day, month and weekday: \"0 * * * *\" is every \
-                               full hour, \"30 5 * * 1-5\" half past five on working days";
-                section.problem("cron", error.to_string(), instead);
+            Err(refusal) => {
+                section.problem("cron", refusal.what, refusal.instead);
                 None
             }
         },
@@ -148,20 +145,6 @@ fn cadence(section: &Section<'_>) -> Option<Cadence> {
             None
         }
     }
-}
-
-fn timezone(section: &Section<'_>) -> Tz {
-    let Some(name) = section.text("timezone") else { return Tz::UTC };
-    name.parse().unwrap_or_else(|_| {
-        let meant = nearest(&name, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-        let hint = meant.map(|zone| format!("; did you mean \"{zone}\"?")).unwrap_or_default();
-        section.problem(
-            "timezone",
-            format!("\"{name}\" is no time zone"),
-            format!("write a name such as \"UTC\" or \"Europe/Berlin\"{hint}"),
-        );
-        Tz::UTC
-    })
 }
 
 fn signal(section: &Section<'_>, job: Option<&Job>) -> String {
@@ -263,8 +246,8 @@ fn maintenance(section: Section<'_>) -> Option<Maintenance> {
     }
     let from = from.filter(|from| match slot::parse(from) {
         Ok(_) => true,
-        Err(error) => {
-            section.problem("from", error.to_string(), example);
+        Err(refusal) => {
+            section.problem("from", refusal.what, refusal.instead);
             false
         }
     });

@@ -14,11 +14,13 @@ use super::problem::{Place, Problem, nearest};
 use super::units;
 use crate::redact::Redactor;
 use crate::secret::Secret;
+use crate::timezone::TimeZones;
 
 /// What all readers share while a configuration is loaded.
 pub(super) struct Reader<'a> {
     pub(super) root: &'a Path,
     pub(super) variables: &'a Variables,
+    pub(super) zones: &'a TimeZones,
     pub(super) problems: RefCell<Vec<Problem>>,
 }
 

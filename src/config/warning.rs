@@ -5,7 +5,7 @@
 
 use super::Config;
 use crate::alert::channel::ChannelSettings;
-use crate::schedule::{Job, Schedule};
+use crate::schedule::{Cadence, Job, Schedule, slot};
 use crate::watch::Severity;
 
 impl Config {
@@ -29,7 +29,16 @@ impl Config {
         }
         for schedule in &self.schedules {
             warnings.extend(self.lonely_route(schedule));
+            warnings.extend(expression_remarks(schedule));
         }
+        warnings.extend(self.zones.outdated_system().map(|(folder, version)| {
+            format!(
+                "the time zone data of this machine are older ({}: {version}) than those in \
+                 Lookout, which count: other programs may show other times. Update its package \
+                 tzdata",
+                folder.display()
+            )
+        }));
         warnings.extend(self.no_reviewer());
         if self.environment.0.get("SMTP_URL").is_some_and(|url| !url.trim().is_empty())
             && !self.channels.iter().any(is_email)
@@ -75,6 +84,14 @@ impl Config {
                 .to_owned()
         })
     }
+}
+
+/// Readings of a cron expression that its writer may not have meant.
+fn expression_remarks(schedule: &Schedule) -> Vec<String> {
+    let Cadence::Cron(cron) = &schedule.cadence else { return Vec::new() };
+    let Ok(expression) = slot::parse(cron) else { return Vec::new() };
+    let remarks = expression.remarks().into_iter();
+    remarks.map(|remark| format!("{}: cron \"{cron}\": {remark}", schedule.name)).collect()
 }
 
 fn is_email(channel: &ChannelSettings) -> bool {

@@ -13,6 +13,7 @@ pub mod kept;
 pub mod ledger;
 mod planner;
 pub mod planning;
+pub mod simulation;
 
 use std::fmt;
 

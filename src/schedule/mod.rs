@@ -13,8 +13,9 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
+
+use crate::timezone::Zone;
 
 /// The file name of the schedule without `.toml`: `[a-z0-9][a-z0-9_-]*`, at most 64 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -59,7 +60,8 @@ pub struct Schedule {
     /// When.
     pub cadence: Cadence,
     /// Where the expression's hours are meant.
-    pub timezone: Tz,
+    #[serde(flatten)]
+    pub timezone: Zone,
     /// At most this much is added to the start, the same for the same slot; zero: none.
     pub jitter: Duration,
     /// Not started by then: `missed`.
@@ -97,6 +99,17 @@ pub struct Schedule {
     pub image_errors_percent: u32,
     /// What is run.
     pub job: Job,
+}
+
+impl Schedule {
+    /// `0 * * * * (Europe/Berlin)`, or that it runs all the time.
+    #[must_use]
+    pub fn cadence_text(&self) -> String {
+        match &self.cadence {
+            Cadence::Cron(expression) => format!("{expression} ({})", self.timezone),
+            Cadence::Continuous => "continuous: box after box".to_owned(),
+        }
+    }
 }
 
 /// When slots come.

@@ -69,16 +69,20 @@ fn conditions(filter: &SlotFilter) -> (String, Vec<Box<dyn ToSql + Send>>) {
 #[async_trait]
 impl History for GuardDb {
     async fn slots(&self, filter: SlotFilter) -> Result<Vec<SlotRow>, StorageError> {
-        self.read(move |tx| {
-            let (conditions, values) = conditions(&filter);
-            let limit = filter.limit.map_or(-1, i64::from);
-            let sql =
-                format!("{SLOT} WHERE {conditions} ORDER BY due_at DESC, schedule LIMIT {limit}");
-            let values =
-                rusqlite::params_from_iter(values.iter().map(|value| &**value as &dyn ToSql));
-            tx.prepare(&sql)?.query_map(values, slot_row)?.collect()
-        })
-        .await
+        let mut slots: Vec<SlotRow> = self
+            .read(move |tx| {
+                let (conditions, values) = conditions(&filter);
+                let limit = filter.limit.map_or(-1, i64::from);
+                let sql = format!(
+                    "{SLOT} WHERE {conditions} ORDER BY due_at DESC, schedule LIMIT {limit}"
+                );
+                let values =
+                    rusqlite::params_from_iter(values.iter().map(|value| &**value as &dyn ToSql));
+                tx.prepare(&sql)?.query_map(values, slot_row)?.collect()
+            })
+            .await?;
+        self.bind(&mut slots, |slot| &mut *slot.configuration);
+        Ok(slots)
     }
 
     async fn spans(
@@ -86,23 +90,31 @@ impl History for GuardDb {
         from: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> Result<Vec<Span>, StorageError> {
-        self.read(move |tx| super::ledger::spans::between(tx, from, until)).await
+        let mut spans = self.read(move |tx| super::ledger::spans::between(tx, from, until)).await?;
+        self.bind(&mut spans, |span| &mut span.schedule);
+        Ok(spans)
     }
 
     async fn slot_of_run(&self, run: &str) -> Result<Option<SlotRow>, StorageError> {
         let run = run.to_owned();
-        self.read(move |tx| {
-            let exact = format!("{SLOT} WHERE run = ?1");
-            let found = tx.query_row(&exact, [&run], slot_row).optional()?;
-            if found.is_some() || run.is_empty() {
-                return Ok(found);
-            }
-            let beginning = format!("{SLOT} WHERE substr(run, 1, length(?1)) = ?1 LIMIT 2");
-            let mut rows: Vec<SlotRow> =
-                tx.prepare(&beginning)?.query_map([&run], slot_row)?.collect::<Result<_, _>>()?;
-            Ok(if rows.len() == 1 { rows.pop() } else { None })
-        })
-        .await
+        let found: Option<SlotRow> = self
+            .read(move |tx| {
+                let exact = format!("{SLOT} WHERE run = ?1");
+                let found = tx.query_row(&exact, [&run], slot_row).optional()?;
+                if found.is_some() || run.is_empty() {
+                    return Ok(found);
+                }
+                let beginning = format!("{SLOT} WHERE substr(run, 1, length(?1)) = ?1 LIMIT 2");
+                let mut rows: Vec<SlotRow> = tx
+                    .prepare(&beginning)?
+                    .query_map([&run], slot_row)?
+                    .collect::<Result<_, _>>()?;
+                Ok(if rows.len() == 1 { rows.pop() } else { None })
+            })
+            .await?;
+        let mut found: Vec<SlotRow> = found.into_iter().collect();
+        self.bind(&mut found, |slot| &mut *slot.configuration);
+        Ok(found.pop())
     }
 
     async fn incidents(

@@ -30,15 +30,18 @@ use slots::{
 #[async_trait]
 impl Ledger for GuardDb {
     async fn plans(&self) -> Result<Vec<Plan>, StorageError> {
-        self.read(|tx| {
-            list(tx, "SELECT configuration, until FROM plans", [], |row| {
-                Ok(Plan {
-                    schedule: from_json(&row.get::<_, String>(0)?)?,
-                    until: time(row.get(1)?)?,
+        let mut plans = self
+            .read(|tx| {
+                list(tx, "SELECT configuration, until FROM plans", [], |row| {
+                    Ok(Plan {
+                        schedule: from_json(&row.get::<_, String>(0)?)?,
+                        until: time(row.get(1)?)?,
+                    })
                 })
             })
-        })
-        .await
+            .await?;
+        self.bind(&mut plans, |plan| &mut plan.schedule);
+        Ok(plans)
     }
 
     async fn plan(
@@ -83,14 +86,17 @@ impl Ledger for GuardDb {
     }
 
     async fn due(&self, now: DateTime<Utc>) -> Result<Vec<PlannedSlot>, StorageError> {
-        self.read(move |tx| {
-            let sql = format!(
-                "{PLANNED} INDEXED BY slots_planned
-                 WHERE state = 'planned' AND start_at <= ?1 ORDER BY due_at"
-            );
-            list(tx, &sql, [millis(now)], planned)
-        })
-        .await
+        let mut slots = self
+            .read(move |tx| {
+                let sql = format!(
+                    "{PLANNED} INDEXED BY slots_planned
+                     WHERE state = 'planned' AND start_at <= ?1 ORDER BY due_at"
+                );
+                list(tx, &sql, [millis(now)], planned)
+            })
+            .await?;
+        self.bind(&mut slots, |slot| &mut slot.schedule);
+        Ok(slots)
     }
 
     async fn next_start(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StorageError> {
@@ -156,13 +162,17 @@ impl Ledger for GuardDb {
     }
 
     async fn open_runs(&self) -> Result<Vec<OpenRun>, StorageError> {
-        self.read(|tx| {
-            let sql = "SELECT schedule, due_at, run, configuration, origin, start_by, claimed_at,
-                              keeper, keeper_started_at, start_error, verdict, ended_at, absence
-                       FROM slots INDEXED BY slots_open_run WHERE run_open = 1 ORDER BY due_at";
-            list(tx, sql, [], open_run)
-        })
-        .await
+        let mut runs = self
+            .read(|tx| {
+                let sql =
+                    "SELECT schedule, due_at, run, configuration, origin, start_by, claimed_at,
+                                  keeper, keeper_started_at, start_error, verdict, ended_at, absence
+                           FROM slots INDEXED BY slots_open_run WHERE run_open = 1 ORDER BY due_at";
+                list(tx, sql, [], open_run)
+            })
+            .await?;
+        self.bind(&mut runs, |open| &mut open.run.schedule);
+        Ok(runs)
     }
 
     async fn close_run(&self, run: &RunId, ended_at: DateTime<Utc>) -> Result<(), StorageError> {
@@ -171,14 +181,17 @@ impl Ledger for GuardDb {
     }
 
     async fn overdue(&self, now: DateTime<Utc>) -> Result<Vec<PlannedSlot>, StorageError> {
-        self.read(move |tx| {
-            let sql = format!(
-                "{PLANNED} INDEXED BY slots_deadline
-                 WHERE state = 'planned' AND start_by < ?1 ORDER BY due_at"
-            );
-            list(tx, &sql, [millis(now)], planned)
-        })
-        .await
+        let mut slots = self
+            .read(move |tx| {
+                let sql = format!(
+                    "{PLANNED} INDEXED BY slots_deadline
+                     WHERE state = 'planned' AND start_by < ?1 ORDER BY due_at"
+                );
+                list(tx, &sql, [millis(now)], planned)
+            })
+            .await?;
+        self.bind(&mut slots, |slot| &mut slot.schedule);
+        Ok(slots)
     }
 
     async fn dropped(&self) -> Result<Vec<DroppedSlot>, StorageError> {

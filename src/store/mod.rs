@@ -19,8 +19,10 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::pulse::{Beat, Pulse};
+use crate::schedule::Schedule;
 use crate::sqlite::{Database, Schema};
 use crate::storage::StorageError;
+use crate::timezone::TimeZones;
 
 /// Tables in the order they came. Writes wait for those of the command line, which take
 /// milliseconds.
@@ -42,6 +44,8 @@ const WHY_ABSENT: &str = "ALTER TABLE absences ADD COLUMN why TEXT NOT NULL DEFA
 #[derive(Clone, Debug)]
 pub struct GuardDb {
     database: Database,
+    /// Rows name their schedule's zone; by which rules its clock goes is looked up here.
+    zones: TimeZones,
     /// How writing goes, for those who ask whether all is well.
     writing: Option<Arc<Writing>>,
 }
@@ -59,7 +63,8 @@ impl GuardDb {
     /// # Errors
     /// When the file can't be opened, written, or is from a newer version.
     pub fn open(path: &Path) -> Result<Self, StorageError> {
-        Ok(Self { database: Database::open(path, &SCHEMA)?, writing: None })
+        let database = Database::open(path, &SCHEMA)?;
+        Ok(Self { database, zones: TimeZones::built_in(), writing: None })
     }
 
     /// A database that is gone with its last handle.
@@ -67,7 +72,8 @@ impl GuardDb {
     /// # Errors
     /// When SQLite can't allocate it.
     pub fn in_memory() -> Result<Self, StorageError> {
-        Ok(Self { database: Database::in_memory(&SCHEMA)?, writing: None })
+        let database = Database::in_memory(&SCHEMA)?;
+        Ok(Self { database, zones: TimeZones::built_in(), writing: None })
     }
 
     /// Runs `work` in one transaction off the runtime; it is committed if `work` returns `Ok`.
@@ -88,6 +94,20 @@ impl GuardDb {
             writing.pulse.end(&*writing.clock, error);
         }
         written
+    }
+
+    /// The same database; the schedules in its rows follow these time zones.
+    #[must_use]
+    pub fn with_zones(self, zones: TimeZones) -> Self {
+        Self { zones, ..self }
+    }
+
+    /// Gives the schedules of rows the present rules of their zones.
+    fn bind<T>(&self, rows: &mut [T], schedule: impl Fn(&mut T) -> &mut Schedule) {
+        for row in rows {
+            let schedule = schedule(row);
+            schedule.timezone = self.zones.bind(&schedule.timezone);
+        }
     }
 
     /// The same database, with a pulse: it beats with every write and says how the last one went.

@@ -15,7 +15,7 @@ fn schedule() -> Schedule {
     Schedule {
         name: ScheduleName::new("hourly"),
         cadence: Cadence::Cron("0 * * * *".into()),
-        timezone: chrono_tz::UTC,
+        timezone: crate::timezone::Zone::utc(),
         jitter: Duration::ZERO,
         start_grace: Duration::from_secs(120),
         time_box: Duration::from_secs(45 * 60),

@@ -7,12 +7,12 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
-use chrono_tz::Tz;
 
 use super::html::text;
 use super::status::{self, Condition, LoopPulse, PulseState, ScheduleStatus, Status};
 use super::strip::{GLYPHS, glyph, look, say, strip};
 use crate::storage::StorageError;
+use crate::timezone::Zone;
 use crate::watch::history::SlotRow;
 use crate::watch::{Incident, IncidentState, words};
 
@@ -114,8 +114,9 @@ fn incidents(out: &mut String, status: &Status) {
         return;
     }
     out.push_str("<section aria-labelledby=\"open\"><h2 id=\"open\">Open problems</h2><ul class=\"incidents\">");
+    let utc = Zone::utc();
     for incident in &status.incidents {
-        let zone = zone_of(status, incident);
+        let zone = zone_of(status, incident).unwrap_or(&utc);
         let _ = write!(
             out,
             "<li class=\"s-{severity}\"><p class=\"what\"><span class=\"tag\">{severity}</span> \
@@ -144,10 +145,10 @@ fn whose(incident: &Incident) -> String {
     schedule.map(|name| format!(" · {}", text(name))).unwrap_or_default()
 }
 
-fn zone_of(status: &Status, incident: &Incident) -> Tz {
+fn zone_of<'a>(status: &'a Status, incident: &Incident) -> Option<&'a Zone> {
     let name = incident.schedule.as_deref();
-    let schedule = status.schedules.iter().find(|s| Some(s.schedule.as_str()) == name);
-    schedule.map_or(Tz::UTC, |s| s.settings.timezone)
+    let mut schedules = status.schedules.iter();
+    Some(&schedules.find(|s| Some(s.schedule.as_str()) == name)?.settings.timezone)
 }
 
 fn schedules(out: &mut String, status: &Status) {
@@ -162,7 +163,7 @@ fn schedules(out: &mut String, status: &Status) {
 }
 
 fn one_schedule(out: &mut String, schedule: &ScheduleStatus, now: DateTime<Utc>) {
-    let zone = schedule.settings.timezone;
+    let zone = &schedule.settings.timezone;
     let cadence = schedule.cron.as_ref().map_or_else(
         || "all the time, box after box".to_owned(),
         |cron| format!("{cron} · {}", schedule.timezone),
@@ -233,7 +234,7 @@ fn recent(out: &mut String, status: &Status) {
          <th scope=\"col\">Work</th><th scope=\"col\">Why</th></tr></thead><tbody>",
     );
     for slot in &status.recent {
-        let zone = slot.configuration.timezone;
+        let zone = &slot.configuration.timezone;
         let took = status::took(slot).map(span).unwrap_or_default();
         let _ = write!(
             out,
@@ -241,10 +242,10 @@ fn recent(out: &mut String, status: &Status) {
              <td class=\"result\">{glyph}{result}</td><td class=\"n\">{took}</td><td class=\"work\">{work}</td>\
              <td class=\"why\">{why}</td></tr>",
             due = slot.due_at.format(clock_format(slot.due_at)),
-            local = if zone == Tz::UTC {
+            local = if zone.is_utc() {
                 relative(slot.due_at, status.at)
             } else {
-                slot.due_at.with_timezone(&zone).format("%a %H:%M %Z").to_string()
+                slot.due_at.with_timezone(zone).format("%a %H:%M %Z").to_string()
             },
             schedule = text(&slot.schedule),
             glyph = glyph(look(slot)),
@@ -343,13 +344,13 @@ fn loop_list(out: &mut String, loops: &[LoopPulse], now: Option<DateTime<Utc>>) 
 }
 
 /// `in 12 min · 12:00 UTC (Sun 13:00 CET)`; safe as HTML.
-fn moment(at: DateTime<Utc>, zone: Tz, now: DateTime<Utc>) -> String {
+fn moment(at: DateTime<Utc>, zone: &Zone, now: DateTime<Utc>) -> String {
     let is_near = (at - now).abs() < TimeDelta::hours(20);
     let utc = at.format(if is_near { "%H:%M UTC" } else { clock_format(at) });
-    let local = if zone == Tz::UTC {
+    let local = if zone.is_utc() {
         String::new()
     } else {
-        format!(" ({})", at.with_timezone(&zone).format("%a %H:%M %Z"))
+        format!(" ({})", at.with_timezone(zone).format("%a %H:%M %Z"))
     };
     format!(
         "{} <span class=\"quiet\"><time datetime=\"{}\">{utc}{local}</time></span>",

@@ -6,6 +6,7 @@
 use std::fmt::Write;
 
 use super::html::text;
+use crate::timezone::Zone;
 use crate::watch::history::{SlotRow, SlotState};
 use crate::watch::{Verdict, words};
 
@@ -53,7 +54,7 @@ pub(super) fn glyph(name: &str) -> String {
 }
 
 /// The strip of one schedule, oldest first.
-pub(super) fn strip(out: &mut String, schedule: &str, slots: &[SlotRow], zone: chrono_tz::Tz) {
+pub(super) fn strip(out: &mut String, schedule: &str, slots: &[SlotRow], zone: &Zone) {
     if slots.is_empty() {
         out.push_str("<p class=\"quiet\">No run yet.</p>");
         return;
@@ -68,7 +69,7 @@ pub(super) fn strip(out: &mut String, schedule: &str, slots: &[SlotRow], zone: c
     );
     for slot in slots {
         let name = look(slot);
-        let local = slot.due_at.with_timezone(&zone).format("%a %-d %b %H:%M %Z");
+        let local = slot.due_at.with_timezone(zone).format("%a %-d %b %H:%M %Z");
         let reason = slot.reason.as_deref().filter(|_| slot.verdict != Some(Verdict::Completed));
         let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
         let label = format!("{local}: {}{reason}", say(slot));

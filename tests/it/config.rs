@@ -10,10 +10,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use lookout::alert::channel::ChannelKind;
 use lookout::config::problem::Problems;
-use lookout::config::{Config, Location, load_at};
+use lookout::config::{Config, Location};
 use lookout::review::settings::{ImageSettings, OnBlocked, RecordKind};
 use lookout::run::kept::KeptLimits;
 use lookout::schedule::{Cadence, CatchUp, Find, Job, OnStall, Overlap, SignalMatch, StallOn};
+use lookout::timezone::TimeZones;
 use lookout::watch::Severity;
 
 /// A folder with these files.
@@ -27,16 +28,11 @@ pub(crate) fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-/// A Friday in summer, so that 400 days hold both changes of the clock.
-fn now() -> DateTime<Utc> {
-    "2026-08-21T12:00:00Z".parse().unwrap()
-}
-
 pub(crate) fn load_folder(root: &Path, variables: &[(&str, &str)]) -> Result<Config, Problems> {
-    let location = Location { config: None, cwd: root.to_owned() };
+    let location = Location { config: None, cwd: root.to_owned(), zones: TimeZones::built_in() };
     let process: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    load_at(&location, &process, now())
+    lookout::config::load(&location, &process)
 }
 
 fn load(files: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<Config, Problems> {
@@ -317,7 +313,7 @@ fn a_full_configuration_is_read_to_its_last_key() {
 fn full_schedules_are_read_to_their_last_key() {
     let (files, config) = full();
     let driver = &config.schedules[0];
-    assert_eq!(driver.timezone, chrono_tz::Europe::Berlin);
+    assert_eq!(driver.timezone.name(), "Europe/Berlin");
     assert_eq!((driver.stall_on, driver.on_stall), (StallOn::Progress, OnStall::Stop));
     assert_eq!(driver.signal_match, SignalMatch::Line);
     assert_eq!((driver.overlap, driver.catch_up), (Overlap::Queue, CatchUp::None));
@@ -653,8 +649,9 @@ fn the_configuration_file_that_was_asked_for_must_be_there() {
     let location = Location {
         config: Some("none.toml".into()),
         cwd: tempfile::tempdir().unwrap().path().to_owned(),
+        zones: TimeZones::built_in(),
     };
-    let problems = load_at(&location, &BTreeMap::new(), now()).unwrap_err();
+    let problems = lookout::config::load(&location, &BTreeMap::new()).unwrap_err();
     assert!(problems.to_string().contains("none.toml: there is no such file"), "{problems}");
 }
 
@@ -665,8 +662,12 @@ fn files_stand_beside_the_configuration_wherever_lookout_is_started() {
         ("etc/.env", "LIMIT=7"),
         ("etc/schedules/a.toml", "cron = \"@daily\"\n[job]\nkind = \"review\""),
     ]);
-    let location = Location { config: Some("etc/prod.toml".into()), cwd: files.path().to_owned() };
-    let config = load_at(&location, &BTreeMap::new(), now()).unwrap();
+    let location = Location {
+        config: Some("etc/prod.toml".into()),
+        cwd: files.path().to_owned(),
+        zones: TimeZones::built_in(),
+    };
+    let config = lookout::config::load(&location, &BTreeMap::new()).unwrap();
     assert_eq!(config.root, files.path().join("etc"));
     assert_eq!(config.service.state_dir, files.path().join("etc/data"));
     assert_eq!(config.review.batch, 7);

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use lookout::config::problem::Problems;
 use lookout::config::{Config, Location, look};
 
+use lookout::timezone::TimeZones;
+
 use crate::config::folder;
 
 fn look_at(files: &[(&str, &str)]) -> Result<(Config, Problems), Problems> {
     let folder = folder(files);
-    let location = Location { config: None, cwd: folder.path().to_owned() };
+    let location =
+        Location { config: None, cwd: folder.path().to_owned(), zones: TimeZones::built_in() };
     look(&location, &BTreeMap::new())
 }
 

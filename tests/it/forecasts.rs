@@ -14,6 +14,7 @@ use lookout::watch::history::SlotRow;
 
 use crate::guard::scripts::{Script, hanging, secs};
 use crate::guard::{World, epoch, hourly};
+use crate::past::zone;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -70,7 +71,7 @@ fn a_queued_slot_whose_deadline_moves_with_the_run_before_it_is_run() {
 
 #[test]
 fn ten_years_of_hourly_slots_with_the_nights_of_clock_changes_take_less_than_twenty_seconds() {
-    let schedule = Schedule { timezone: chrono_tz::America::New_York, ..hourly("review") };
+    let schedule = Schedule { timezone: zone("America/New_York"), ..hourly("review") };
     let begun = SystemClock.boot();
     let until = epoch() + TimeDelta::days(3652);
     let fates = play(&schedule, &slots_of(&schedule, epoch(), until));

@@ -38,7 +38,7 @@ pub(crate) fn hourly(name: &str) -> Schedule {
     Schedule {
         name: ScheduleName::new(name),
         cadence: Cadence::Cron("0 * * * *".into()),
-        timezone: chrono_tz::UTC,
+        timezone: lookout::timezone::Zone::utc(),
         jitter: Duration::ZERO,
         start_grace: Duration::from_secs(120),
         time_box: Duration::from_secs(45 * 60),

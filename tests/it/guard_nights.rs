@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use chrono_tz::America::New_York;
 use lookout::schedule::{Cadence, Schedule};
 use lookout::watch::Verdict;
 
 use crate::guard::scripts::{good, secs};
 use crate::guard::{World, hourly};
-use crate::past::at;
+use crate::past::{at, zone};
 
 fn in_new_york(name: &str, cron: &str) -> Schedule {
-    Schedule { cadence: Cadence::Cron(cron.into()), timezone: New_York, ..hourly(name) }
+    Schedule {
+        cadence: Cadence::Cron(cron.into()),
+        timezone: zone("America/New_York"),
+        ..hourly(name)
+    }
 }
 
 /// A day and a little more from here on, with a nightly and an hourly schedule; the local times of both.
@@ -23,10 +26,11 @@ async fn a_day(from: &str, nightly: &str) -> (Vec<String>, Vec<String>) {
     assert!(slots.iter().all(|slot| slot.verdict == Some(Verdict::Completed)), "{slots:#?}");
     assert!(world.keepers.starts().values().all(|n| *n == 1));
     assert_eq!(world.told(), vec![]);
+    let new_york = zone("America/New_York");
     let of = |name: &str| {
         let slots = slots.iter().filter(|slot| slot.schedule == name);
         slots
-            .map(|slot| slot.due_at.with_timezone(&New_York).format("%H:%M %Z").to_string())
+            .map(|slot| slot.due_at.with_timezone(&new_york).format("%H:%M %Z").to_string())
             .collect()
     };
     (of("nightly"), of("hourly"))

@@ -6,7 +6,8 @@ use std::path::Path;
 use chrono::{DateTime, Utc};
 use lookout::cli::output::{Format, Style};
 use lookout::cli::{next, simulate};
-use lookout::config::{Config, Location, load_at};
+use lookout::config::{Config, Location, load};
+use lookout::timezone::TimeZones;
 
 const NOW: &str = "2025-03-07T11:48:00Z";
 
@@ -25,8 +26,9 @@ fn config(schedules: &[(&str, &str)]) -> Config {
         let job = "[job]\nkind = \"command\"\nargv = [\"true\"]\n";
         write(&folder.path().join(format!("schedules/{name}.toml")), &format!("{text}\n{job}"));
     }
-    let location = Location { config: None, cwd: folder.path().to_owned() };
-    match load_at(&location, &BTreeMap::new(), at(NOW)) {
+    let location =
+        Location { config: None, cwd: folder.path().to_owned(), zones: TimeZones::built_in() };
+    match load(&location, &BTreeMap::new()) {
         Ok(config) => config,
         Err(problems) => panic!("{problems}"),
     }
@@ -84,7 +86,7 @@ fn simulate_shows_slots_clock_changes_maintenance_and_overlaps() {
             &format!("cron = \"*/30 2 * * *\"\ntimezone = \"America/New_York\"\n{BOXES}"),
         ),
     ]);
-    let simulation = simulate::simulate(&config.schedules, 2, at(NOW), 3);
+    let simulation = lookout::run::simulation::simulate(&config.schedules, 2, at(NOW), 3);
     let mut out = Vec::new();
     simulate::print(&simulation, Format::Text(Style::Plain), &mut out).unwrap();
     insta::assert_snapshot!(String::from_utf8(out).unwrap());

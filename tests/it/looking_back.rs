@@ -9,7 +9,7 @@ use lookout::keep::evidence::{Entry, Event, Stream};
 use lookout::watch::history::{History, SlotFilter, SlotRow};
 use lookout::watch::{IncidentKind, Verdict};
 
-use crate::past::{Past, at, fault, schedule};
+use crate::past::{Past, at, fault, schedule, zone};
 
 const NOW: &str = "2026-11-22T11:48:00Z";
 const FROM: &str = "2026-11-22T05:00:00Z";
@@ -21,7 +21,7 @@ async fn report(past: &Past) -> Report {
 /// Good runs at 05:00, 06:00 and 08:00; the one at 07:00 did not start, and an incident says so.
 async fn a_morning_with_a_missed_run() -> Past {
     let past = Past::new();
-    let hourly = schedule("image-review", "0 * * * *", chrono_tz::Europe::Berlin);
+    let hourly = schedule("image-review", "0 * * * *", zone("Europe/Berlin"));
     for due in ["2026-11-22T05:00:00Z", "2026-11-22T06:00:00Z"] {
         past.judged(&hourly, due, 44, Verdict::Completed, "", &[("succeeded", 90)]).await;
     }
@@ -102,7 +102,7 @@ async fn an_audit_fails_while_a_message_has_not_gone_out() {
 #[tokio::test]
 async fn an_audit_finds_lost_slots_missing_verdicts_and_untold_faults() {
     let past = Past::new();
-    let hourly = schedule("image-review", "0 * * * *", chrono_tz::UTC);
+    let hourly = schedule("image-review", "0 * * * *", zone("UTC"));
     past.judged(&hourly, "2026-11-22T05:00:00Z", 44, Verdict::Failed, "exit code 1", &[]).await;
     past.judged(&hourly, "2026-11-22T08:00:00Z", 44, Verdict::Completed, "", &[]).await;
     past.planned(&hourly, "2026-11-22T09:00:00Z").await;
@@ -151,7 +151,7 @@ async fn history_shows_verdicts_with_utc_and_local_time_and_the_reason() {
 #[tokio::test]
 async fn a_run_is_shown_with_what_its_keeper_saw_and_its_output() {
     let past = Past::new();
-    let hourly = schedule("image-review", "0 * * * *", chrono_tz::Europe::Berlin);
+    let hourly = schedule("image-review", "0 * * * *", zone("Europe/Berlin"));
     let reason = "exit code 1, with the signal";
     past.judged(&hourly, "2026-11-22T10:00:00Z", 2, Verdict::Failed, reason, &[]).await;
     let entry = |seconds: u64, event: Event| Entry {

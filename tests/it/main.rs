@@ -46,6 +46,7 @@ mod past;
 mod picture;
 mod reloading;
 mod review;
+mod schedule;
 mod sources;
 mod stand_in;
 mod upgrades;

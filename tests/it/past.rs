@@ -12,6 +12,7 @@ use lookout::schedule::{
     Cadence, CatchUp, CommandJob, Job, OnStall, Overlap, Schedule, ScheduleName, Slot, StallOn,
 };
 use lookout::store::GuardDb;
+use lookout::timezone::Zone;
 use lookout::watch::history::Summary;
 use lookout::watch::incidents::{
     FaultKey, FaultWrite, IncidentWrite, Incidents, Judgement, Outcome, Recorded,
@@ -22,7 +23,12 @@ pub(crate) fn at(text: &str) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(text).unwrap().with_timezone(&Utc)
 }
 
-pub(crate) fn schedule(name: &str, cron: &str, timezone: chrono_tz::Tz) -> Schedule {
+/// By the built-in rules: no test reads the machine's.
+pub(crate) fn zone(name: &str) -> Zone {
+    Zone::built_in(name).unwrap()
+}
+
+pub(crate) fn schedule(name: &str, cron: &str, timezone: Zone) -> Schedule {
     let minutes = |n: u64| Duration::from_secs(n * 60);
     Schedule {
         name: ScheduleName::new(name),

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use lookout::app::reload::{Files, Look, Looked, Reloader};
 use lookout::clock::Clock;
 use lookout::clock::SimClock;
-use lookout::config::{Location, load_at};
+use lookout::config::{Location, load};
 use lookout::schedule::{Cadence, Schedule};
 use lookout::store::GuardDb;
+use lookout::timezone::TimeZones;
 use lookout::watch::history::{History, IncidentFilter};
 use lookout::watch::{Incident, IncidentKind, IncidentState};
 
@@ -23,7 +24,7 @@ fn command(cron: &str) -> String {
 const CONSOLE: &str = "kind = \"console\"\n";
 const BROKEN: &str = "cron = \"0 * * * *\"\ntime_bix = \"45m\"\n[job]\nkind = \"review\"\n";
 
-struct Reloading {
+pub(crate) struct Reloading {
     folder: tempfile::TempDir,
     db: GuardDb,
     clock: Arc<SimClock>,
@@ -32,11 +33,25 @@ struct Reloading {
 
 impl Reloading {
     fn of(files: &[(&str, &str)]) -> Self {
+        Self::with_zones(files, TimeZones::built_in())
+    }
+
+    pub(crate) fn with_zones(files: &[(&str, &str)], zones: TimeZones) -> Self {
         let folder = folder(files);
         let clock = Arc::new(SimClock::new(epoch()));
         let db = GuardDb::in_memory().unwrap();
-        let reloader = reloader(&folder, &db, &clock);
+        let reloader = reloader(&folder, zones, &db, &clock);
         Self { folder, db, clock, reloader }
+    }
+
+    /// Twice: what has changed must have settled before it is read.
+    pub(crate) async fn look_again(&mut self) -> Looked {
+        self.look(Look::Changed).await;
+        self.look(Look::Changed).await
+    }
+
+    pub(crate) fn schedules_now(&self) -> Vec<Schedule> {
+        self.reloader.schedules().borrow().clone()
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -79,9 +94,14 @@ impl Reloading {
     }
 }
 
-fn reloader(folder: &tempfile::TempDir, db: &GuardDb, clock: &Arc<SimClock>) -> Reloader {
-    let location = Location { config: None, cwd: folder.path().to_owned() };
-    let config = load_at(&location, &BTreeMap::new(), epoch()).unwrap();
+fn reloader(
+    folder: &tempfile::TempDir,
+    zones: TimeZones,
+    db: &GuardDb,
+    clock: &Arc<SimClock>,
+) -> Reloader {
+    let location = Location { config: None, cwd: folder.path().to_owned(), zones };
+    let config = load(&location, &BTreeMap::new()).unwrap();
     let files = Files { location, process: BTreeMap::new() };
     Reloader::new(files, config, Arc::new(db.clone()), clock.clone())
 }
@@ -185,7 +205,7 @@ async fn a_restart_with_right_files_ends_what_an_earlier_daemon_told() {
     it.write("schedules/a.toml", BROKEN);
     it.look(Look::Everything).await;
     it.write("schedules/a.toml", &command("0 * * * *"));
-    it.reloader = reloader(&it.folder, &it.db, &it.clock);
+    it.reloader = reloader(&it.folder, TimeZones::built_in(), &it.db, &it.clock);
     it.look(Look::Changed).await;
     assert_eq!(it.incidents().await[0].state, IncidentState::Resolved);
     assert_eq!(it.n_news().await, 2);

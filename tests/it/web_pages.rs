@@ -14,7 +14,7 @@ use lookout::web::status::{ChannelLine, Daemon, LoopPulse, PulseState, Sources};
 use lookout::web::{Site, guarded, routes, serve};
 use tokio::net::TcpListener;
 
-use crate::past::{Past, at, fault, schedule};
+use crate::past::{Past, at, fault, schedule, zone};
 
 const NOW: &str = "2026-11-22T11:48:00Z";
 
@@ -71,8 +71,8 @@ struct Server {
 
 impl Server {
     async fn start(bind: &str, token: Option<&str>) -> Self {
-        let berlin = schedule("image-review", "0 * * * *", chrono_tz::Europe::Berlin);
-        let nightly = schedule("nightly-sort", "30 2 * * *", chrono_tz::UTC);
+        let berlin = schedule("image-review", "0 * * * *", zone("Europe/Berlin"));
+        let nightly = schedule("nightly-sort", "30 2 * * *", zone("UTC"));
         let past = Past::new();
         let daemon = Arc::new(Scripted {
             schedules: vec![berlin, nightly],

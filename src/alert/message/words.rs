@@ -3,20 +3,21 @@
 //! Invariant: nothing here fails; a zone that is unknown is UTC, a negative age is zero.
 
 use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Timelike, Utc};
-use chrono_tz::Tz;
+
+use crate::timezone::Zone;
 
 /// Tells times as seen from one place and one day.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Times {
-    zone: Tz,
+    zone: Zone,
     today: NaiveDate,
 }
 
 impl Times {
     /// As people in `zone` (UTC if absent or unknown) say it at `now`.
     pub(super) fn new(zone: Option<&str>, now: DateTime<Utc>) -> Self {
-        let zone = zone.and_then(|name| name.parse().ok()).unwrap_or(Tz::UTC);
-        Self { zone, today: now.with_timezone(&zone).date_naive() }
+        let zone = zone.and_then(Zone::built_in).unwrap_or_else(Zone::utc);
+        Self { today: now.with_timezone(&zone).date_naive(), zone }
     }
 
     /// `05:00`, for the name of a run: local, seconds only if there are any, and the day if it is
@@ -36,7 +37,7 @@ impl Times {
             text = format!("{} {} ", local.day(), local.format("%b"));
         }
         text.push_str(&format!("{} {}", clock(&local), local.format("%Z")));
-        if self.zone != Tz::UTC {
+        if !self.zone.is_utc() {
             text.push_str(&format!(" ({} UTC)", clock(&at)));
         }
         text

@@ -24,6 +24,7 @@ use crate::app::{App, run_now};
 use crate::cli::EXIT_OK;
 use crate::config::{self, Location};
 use crate::drill::stand_in::{Behaviour, StandIn, StandInSettings};
+use crate::timezone::TimeZones;
 
 /// What each picture takes at the stand-in; about a third of what Gemini takes, so that a
 /// visitor sees pictures pass one after the other.
@@ -97,7 +98,8 @@ async fn perform(arguments: &DemoArguments) -> anyhow::Result<()> {
 /// The configuration as any user's; the visitor's own environment is left out, so that a real
 /// key that happens to be set is never used.
 fn load(file: &Path, root: &Path) -> anyhow::Result<config::Config> {
-    let location = Location { config: Some(file.to_owned()), cwd: root.to_owned() };
+    let zones = TimeZones::built_in();
+    let location = Location { config: Some(file.to_owned()), cwd: root.to_owned(), zones };
     config::load(&location, &BTreeMap::new())
         .map_err(|problems| anyhow::anyhow!("the demo's own configuration is refused:\n{problems}"))
 }

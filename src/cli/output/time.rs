@@ -6,7 +6,8 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
+
+use crate::timezone::Zone;
 
 /// `in 12 min`, `3 h ago`, `now`: the two largest parts that matter to a person.
 #[must_use]
@@ -51,15 +52,15 @@ pub fn utc(at: DateTime<Utc>) -> String {
 
 /// `Sun 12:00 CET`: what the clock on the wall says, with the day, because UTC may have another.
 #[must_use]
-pub fn local(at: DateTime<Utc>, zone: Tz) -> String {
-    at.with_timezone(&zone).format("%a %H:%M %Z").to_string()
+pub fn local(at: DateTime<Utc>, zone: &Zone) -> String {
+    at.with_timezone(zone).format("%a %H:%M %Z").to_string()
 }
 
 /// All three on one line: `11:00:00 UTC on 2026-11-22 (Sun 12:00 CET, 3 h ago)`.
 #[must_use]
-pub fn moment(at: DateTime<Utc>, zone: Option<Tz>, now: DateTime<Utc>) -> String {
+pub fn moment(at: DateTime<Utc>, zone: Option<&Zone>, now: DateTime<Utc>) -> String {
     let ago = relative(at, now);
-    match zone.filter(|zone| *zone != Tz::UTC) {
+    match zone.filter(|zone| !zone.is_utc()) {
         Some(zone) => format!("{} UTC ({}, {ago})", utc(at), local(at, zone)),
         None => format!("{} UTC ({ago})", utc(at)),
     }
@@ -88,9 +89,9 @@ mod tests {
         ] {
             assert_eq!(relative(at(when), now), said, "{when}");
         }
-        let berlin = Some(chrono_tz::Europe::Berlin);
+        let berlin = Zone::built_in("Europe/Berlin");
         assert_eq!(
-            moment(at("2026-11-22T23:30:00Z"), berlin, now),
+            moment(at("2026-11-22T23:30:00Z"), berlin.as_ref(), now),
             "2026-11-22 23:30:00 UTC (Mon 00:30 CET, in 12 h 30 min)"
         );
     }

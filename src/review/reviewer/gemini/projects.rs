@@ -9,13 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Days, TimeDelta, TimeZone as _, Utc};
-use chrono_tz::America::Los_Angeles;
 use tokio::time::Instant;
 
 use crate::review::reviewer::gemini::classifier::{Class, Kind, LONGEST_PAUSE, OnKey, Quota};
 use crate::review::reviewer::gemini::pace::{Number, Pace};
 use crate::review::reviewer::gemini::patience::Patience;
 use crate::review::reviewer::gemini::refusal::Concerned;
+use crate::review::reviewer::gemini::refusal::california;
 use crate::review::reviewer::{DropCause, Dropped};
 use crate::review::settings::Project;
 use crate::secret::Secret;
@@ -382,12 +382,13 @@ fn with_jitter(delay: Duration) -> Duration {
 
 /// Daily quotas come back at midnight in California (Google's rate-limits page).
 fn next_quota_day(now: DateTime<Utc>) -> DateTime<Utc> {
-    let today = now.with_timezone(&Los_Angeles).date_naive();
+    let california = california();
+    let today = now.with_timezone(&california).date_naive();
     today
         .checked_add_days(Days::new(1))
         .and_then(|day| day.and_hms_opt(0, 0, 0))
         // Clocks change at two in the morning there, so midnight is there once on every day.
-        .and_then(|midnight| Los_Angeles.from_local_datetime(&midnight).earliest())
+        .and_then(|midnight| california.from_local_datetime(&midnight).earliest())
         .map_or(now + TimeDelta::days(1), |midnight| midnight.with_timezone(&Utc))
 }
 

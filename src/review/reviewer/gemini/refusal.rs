@@ -5,10 +5,10 @@
 //! as long as the cause lasts.
 
 use chrono::{DateTime, Datelike as _, Months, NaiveTime, TimeZone as _, Utc};
-use chrono_tz::America::Los_Angeles;
 
 use crate::review::reviewer::gemini::classifier::Kind;
 use crate::review::reviewer::{Refusal, RefusalCause};
+use crate::timezone::Zone;
 
 /// Whom it concerns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(super) fn refusal(
             until = Some(end);
             reason = format!(
                 "Gemini monthly spend cap reached: no image is reviewed until {} PT",
-                end.with_timezone(&Los_Angeles).format("%-d %b %H:%M")
+                end.with_timezone(&california()).format("%-d %b %H:%M")
             );
             (
                 RefusalCause::SpendCap,
@@ -105,16 +105,22 @@ pub(super) fn refusal(
     Refusal { cause, title: format!("{title}, reviews stopped"), reason, action, until }
 }
 
+/// Google's days and months begin in California.
+pub(super) fn california() -> Zone {
+    Zone::built_in("America/Los_Angeles").unwrap_or_else(Zone::utc)
+}
+
 /// A monthly cap begins anew at midnight of the first in California (Google's billing page).
 fn next_month(now: DateTime<Utc>) -> DateTime<Utc> {
-    let today = now.with_timezone(&Los_Angeles).date_naive();
+    let california = california();
+    let today = now.with_timezone(&california).date_naive();
     let in_a_month = now + chrono::TimeDelta::days(31);
     today
         .with_day(1)
         .and_then(|first| first.checked_add_months(Months::new(1)))
         .map(|first| first.and_time(NaiveTime::MIN))
         // Clocks change at two in the morning there, so midnight is there once on every day.
-        .and_then(|midnight| Los_Angeles.from_local_datetime(&midnight).earliest())
+        .and_then(|midnight| california.from_local_datetime(&midnight).earliest())
         .map_or(in_a_month, |midnight| midnight.with_timezone(&Utc))
 }
 
