@@ -1,5 +1,4 @@
-//! Lookout reviews images on a schedule and makes sure somebody hears about it when that does
-//! not happen.
+//! Lookout reviews images on a schedule, and notifies people when a review does not happen.
 //!
 //! The story in ten sentences. A [`schedule`] makes slots; each slot is written down before it is
 //! due. When it is due, [`run`] claims it and starts a keeper. The keeper ([`keep`]) is a process of
@@ -8,8 +7,8 @@
 //! reads the evidence, gives the slot its one verdict, and opens or resolves incidents. Each change
 //! of an incident is a row of news. [`alert`] turns news into messages and delivers each at least
 //! once. All rows live in `guard.db` ([`store`]). [`web`] and the command line ([`cli`]) show them;
-//! [`config`] reads the TOML and [`app`] puts the parts together. [`drill`] is the vision service
-//! that is not there, and the rehearsals.
+//! [`config`] reads the TOML and [`app`] puts the parts together. [`drill`] is a local
+//! server in place of Gemini, for the demo and the tests.
 
 pub mod clock;
 pub mod http;
