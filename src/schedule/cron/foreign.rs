@@ -100,7 +100,7 @@ fn zone_before(text: &str, words: &[&str]) -> Option<Refusal> {
     ))
 }
 
-/// `cron(0 10 * * ? *)` and `rate(5 minutes)` of EventBridge.
+/// `cron(0 10 * * ? *)` and `rate(5 minutes)` of AWS's scheduler.
 fn aws(text: &str) -> Option<Refusal> {
     let what = || format!("{} is the form of AWS", quote(text));
     if let Some(rate) = text.strip_prefix("rate(") {
