@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use super::lock;
 use crate::alert::outbox::Outbox;
 use crate::alert::told::Tellings;
 use crate::clock::SystemClock;
@@ -17,7 +18,8 @@ use crate::storage::StorageError;
 use crate::store::GuardDb;
 use crate::watch::history::History;
 use crate::watch::incidents::Incidents;
-use crate::web::status::{self, ChannelLine, FromSigns, Sources, Status};
+use crate::web::status::{self, ChannelLine, FromSigns, Process, Sources};
+pub use crate::web::status::{ScheduleStatus, Status};
 
 /// The ports that show what was and take requests; clones share the database.
 #[derive(Clone)]
@@ -64,7 +66,9 @@ impl OpenState {
             clock: Arc::new(SystemClock),
         };
         let channels = config.channels.iter().map(ChannelLine::of).collect();
-        let daemon = FromSigns::read(&sources, config.schedules.clone(), channels).await?;
+        let process =
+            if lock::is_held(&self.state_dir) { Process::Present } else { Process::Absent };
+        let daemon = FromSigns::read(&sources, config.schedules.clone(), channels, process).await?;
         status::collect(&sources, &daemon).await
     }
 }

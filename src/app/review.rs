@@ -18,6 +18,7 @@ use crate::review::batch::{Plan, Ports, Preparer};
 use crate::review::picture::admission::Preparation;
 use crate::review::picture::room::Room;
 use crate::review::prompt::Prompt;
+use crate::review::record::selection::RERUN;
 use crate::review::record::sqlite::{NewRecord, SqliteRecords, files_below};
 use crate::review::record::supabase::SupabaseRecords;
 use crate::review::record::{RecordError, RecordId, Records};
@@ -334,6 +335,7 @@ fn plan(settings: &ReviewSettings, order: Order, now: DateTime<Utc>) -> Plan {
     Plan {
         run: order.run.unwrap_or_else(|| Uuid::now_v7().to_string()),
         pick_up: settings.records.pick_up.clone(),
+        parked: (!settings.records.picks_up(RERUN)).then(|| RERUN.to_owned()),
         batch: settings.batch,
         limit: order.limit,
         only: order.only,

@@ -53,6 +53,12 @@ pub struct RunNow<'a> {
 }
 
 impl<'a> RunNow<'a> {
+    /// Where it is looked at.
+    #[must_use]
+    pub fn state(&self) -> &'a OpenState {
+        self.state
+    }
+
     /// Of this schedule.
     #[must_use]
     pub fn new(state: &'a OpenState, schedule: ScheduleName, judge: Judge) -> Self {
@@ -130,6 +136,36 @@ impl<'a> RunNow<'a> {
         let Some(run) = &row.run else { return true };
         let limit = row.configuration.kill_grace + KEEPER_MARGIN;
         keeper_ended(&self.state.state_dir, run, limit).await
+    }
+}
+
+/// How far a run is, as its keeper has noted it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Where the next entries stand, once the run's directory is known.
+    reader: Option<(EvidenceReader, u64)>,
+    last: Option<String>,
+}
+
+impl Progress {
+    /// Reads what is new; `412 of 900 images`, as long as the job says so.
+    pub fn read(&mut self, state: &OpenState, row: &SlotRow) -> Option<&str> {
+        if let (None, Some(run)) = (&self.reader, &row.run) {
+            let directory = RunDirectory::of(&state.state_dir, run);
+            self.reader = Some((EvidenceReader::new(&directory), 0));
+        }
+        if let Some((reader, offset)) = &mut self.reader
+            && let Ok((entries, next)) = reader.read_from(*offset)
+        {
+            *offset = next;
+            for entry in entries {
+                if let Event::Progress { done, total, unit } = entry.event {
+                    let total = total.map(|total| format!(" of {total}")).unwrap_or_default();
+                    self.last = Some(format!("{done}{total} {unit}"));
+                }
+            }
+        }
+        self.last.as_deref()
     }
 }
 

@@ -1,4 +1,4 @@
-//! `lookout alert`: does a channel work, what was given up, send it again.
+//! `lookout alert`: test channels, list and resend undelivered messages.
 //!
 //! A test goes straight to the channel, past everything that is remembered: it asks the channel,
 //! and a failure is told at once instead of being tried again.
@@ -10,7 +10,7 @@ use chrono::SecondsFormat;
 
 use super::output::table::{Cell, Table};
 use super::output::{self, Format, JsonFlag, Output, Tone};
-use super::{EXIT_FAILED, EXIT_OK, load_config};
+use super::{EXIT_FAILED, EXIT_OK, load_config, names};
 use crate::alert::channel::{self, ChannelSettings, Envelope};
 use crate::alert::message;
 use crate::alert::outbox::{DeadDelivery, Outbox, Replayed};
@@ -22,17 +22,17 @@ use crate::redact::Redactor;
 /// What to do with alerts.
 #[derive(Debug, clap::Subcommand)]
 pub enum AlertCommand {
-    /// Sends a test message to one channel, or to every channel
+    /// Send a test message to one channel, or to every channel
     Test {
-        /// Its name; `lookout check` lists them
+        /// Channel; `lookout check` lists them
         #[arg(value_name = "CHANNEL")]
         channel: Option<String>,
     },
-    /// Lists messages that were given up, with the reason
+    /// List undelivered messages, with the reason
     Dead(JsonFlag),
-    /// Sends a message that was given up again
+    /// Resend an undelivered message
     Replay {
-        /// As `lookout alert dead` shows it
+        /// Message id, as in `lookout alert dead`
         #[arg(value_name = "ID")]
         id: String,
     },
@@ -95,19 +95,15 @@ pub async fn test(
     let wanted: Vec<&ChannelSettings> =
         channels.iter().filter(|it| only.is_none_or(|name| name == it.name)).collect();
     if wanted.is_empty() {
-        let names: Vec<&str> = channels.iter().map(|it| it.name.as_str()).collect();
-        return Ok(output::refuse(&match only {
-            Some(name) if !names.is_empty() => {
-                format!(
-                    "There is no channel `{name}` (or it is switched off). There are: {}.",
-                    names.join(", ")
-                )
+        return Ok(match only {
+            Some(name) if !channels.is_empty() => {
+                names::unknown("channel", name, channels.iter().map(|it| it.name.as_str()))
             }
-            Some(_) | None => "There is no channel, so nobody would hear of a problem. Set \
-                               SLACK_WEBHOOK_URL, ALERT_WEBHOOK_URL, or SMTP_URL and \
-                               ALERT_EMAIL_TO in .env, or add a file to alerts/."
-                .to_owned(),
-        }));
+            Some(_) | None => output::refuse(
+                "No channel is set up, so nobody is alerted. Set SLACK_WEBHOOK_URL, \
+                 ALERT_WEBHOOK_URL, or SMTP_URL and ALERT_EMAIL_TO in .env, or add a file to alerts/.",
+            ),
+        });
     }
     let mut code = EXIT_OK;
     for settings in wanted {
@@ -177,10 +173,10 @@ pub async fn dead(outbox: &dyn Outbox, format: Format, out: &mut impl Write) -> 
     let dead = outbox.dead().await?;
     match format {
         Format::Json => output::print_json(out, &dead)?,
-        Format::Text(_) if dead.is_empty() => writeln!(out, "No message was given up.")?,
+        Format::Text(_) if dead.is_empty() => writeln!(out, "No undelivered messages.")?,
         Format::Text(style) => {
             table(&dead).print(out, style)?;
-            writeln!(out, "\nTo send one again: lookout alert replay ID")?;
+            writeln!(out, "\nResend one: lookout alert replay ID")?;
         }
     }
     Ok(EXIT_OK)
@@ -217,15 +213,15 @@ pub async fn replay(
         Replayed::Queued => {
             writeln!(
                 out,
-                "It is sent again, marked as a possible repeat, as soon as the daemon runs."
+                "Queued. The daemon sends it within seconds, marked as a possible repeat."
             )?;
             Ok(EXIT_OK)
         }
-        Replayed::NotDead => {
-            Ok(output::fail("This message was not given up: it was sent, or it still waits."))
-        }
-        Replayed::Unknown => {
-            Ok(output::fail("There is no message with this id. See: lookout alert dead"))
-        }
+        Replayed::NotDead => Ok(output::fail(
+            "This message is not undelivered: it was sent, or is still being tried.",
+        )),
+        Replayed::Unknown => Ok(output::fail(
+            "There is no message with this id. `lookout alert dead` lists the ids.",
+        )),
     }
 }

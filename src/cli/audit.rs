@@ -44,10 +44,10 @@ const SAME_STEP: TimeDelta = TimeDelta::seconds(2);
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// From when (`7d`, a day, or an RFC 3339 time)
+    /// Start of the period (7d, 2026-11-22, or an RFC 3339 time)
     #[arg(long, default_value = "7d", value_name = "WHEN", value_parser = When::parse)]
     pub from: When,
-    /// Until when; default: now
+    /// End of the period [default: now]
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub to: Option<When>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `lookout history`: what became of the runs, newest first; or of one image (`image.rs`).
+//! `lookout history`: recent runs, newest first; or of one image (`image.rs`).
 
 mod image;
 
@@ -10,28 +10,31 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::output::table::{Cell, Table};
 use super::output::time::{self, Span};
-use super::output::{self, Format, JsonFlag, Output, Tone};
+use super::output::{self, Format, JsonFlag, Output, Style, Tone};
 use super::time_arg::When;
-use super::{EXIT_OK, open_state};
+use super::{EXIT_OK, names, open_state};
+use crate::app::open_state::OpenState;
 use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::storage::StorageError;
 use crate::watch::history::{SlotFilter, SlotRow, SlotState};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Only this schedule
+    /// Show only this schedule
     #[arg(value_name = "SCHEDULE")]
     pub schedule: Option<String>,
-    /// One image instead: each try with file, prompt, model, cost, time and reason
+    /// Show one image instead: every try with file, prompt, model, cost, time and reason
     #[arg(long, value_name = "ID", conflicts_with_all = ["schedule", "number", "from", "to"])]
     pub images: Option<String>,
-    /// How many
+    /// Upper bound
     #[arg(short = 'n', long = "number", default_value_t = 20, value_name = "N")]
     pub number: u32,
-    /// Since when (`24h`, a day, or an RFC 3339 time)
+    /// Show runs due at or after this time (24h, 2026-11-22, or an RFC 3339 time)
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub from: Option<When>,
-    /// Until when
+    /// Show runs due before this time
     #[arg(long, value_name = "WHEN", value_parser = When::parse)]
     pub to: Option<When>,
     #[command(flatten)]
@@ -45,8 +48,13 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
     if let Some(id) = &args.images {
         return image::run(file, id, args.json);
     }
-    open_state::with(file, async |_, state| {
+    open_state::with(file, async |config, state| {
         let now = SystemClock.now();
+        if let Some(name) = &args.schedule
+            && let Some(code) = unknown(name, &config, &state).await?
+        {
+            return Ok(code);
+        }
         let filter = SlotFilter {
             schedule: args.schedule.clone(),
             from: args.from.map(|when| when.before(now)),
@@ -62,6 +70,21 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
     })
 }
 
+/// The exit code for a schedule that neither is there nor ever was.
+async fn unknown(
+    name: &str,
+    config: &Config,
+    state: &OpenState,
+) -> Result<Option<u8>, StorageError> {
+    let known = names::schedules(config, state).await?;
+    let ever =
+        SlotFilter { schedule: Some(name.to_owned()), limit: Some(1), ..SlotFilter::default() };
+    if known.contains(name) || !state.history.slots(ever).await?.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(names::unknown("schedule", name, known.iter().map(String::as_str))))
+}
+
 /// Prints slots.
 ///
 /// # Errors
@@ -74,9 +97,12 @@ pub fn print(
 ) -> io::Result<()> {
     let style = match format {
         Format::Json => return output::print_json(out, &slots),
-        Format::Text(_) if slots.is_empty() => return writeln!(out, "No runs yet."),
+        Format::Text(_) if slots.is_empty() => return writeln!(out, "No runs."),
         Format::Text(style) => style,
     };
+    if style != Style::Plain {
+        return narrow(slots, now).print(out, style);
+    }
     let mut table =
         Table::new(["DUE (UTC)", "LOCAL", "", "SCHEDULE", "VERDICT", "TOOK", "RUN", "WHY"]);
     for slot in slots {
@@ -93,6 +119,37 @@ pub fn print(
         ]);
     }
     table.print(out, style)
+}
+
+/// For a terminal: what fits into 80 columns, with the reason below where it does not.
+fn narrow(slots: &[SlotRow], now: DateTime<Utc>) -> Table {
+    let mut table = Table::new(["DUE (UTC)", "LOCAL", "SCHEDULE", "VERDICT", "TOOK", "RUN", "WHY"]);
+    for slot in slots {
+        let zone = &slot.configuration.timezone;
+        let took = took(slot).map_or_else(|| "-".to_owned(), |took| Span(took).to_string());
+        table.row([
+            time::short_utc(slot.due_at, now).into(),
+            time::local_hour(slot.due_at, zone).into(),
+            slot.schedule.as_str().into(),
+            verdict_cell(slot),
+            took.into(),
+            slot.run.as_deref().map_or("-", short).into(),
+            told(slot).into(),
+        ]);
+    }
+    table
+}
+
+/// What came of the run in numbers, then why.
+fn told(slot: &SlotRow) -> String {
+    let count = |name: &str| slot.summary.counts.get(name).copied().filter(|n| *n > 0);
+    let counted = [("succeeded", "reviewed"), ("errored", "errors"), ("returned", "returned")]
+        .into_iter()
+        .filter_map(|(name, word)| Some(format!("{} {word}", count(name)?)));
+    let usd = slot.summary.usd.filter(|usd| *usd > 0.0).map(output::usd);
+    let numbers = counted.chain(usd).collect::<Vec<_>>().join(", ");
+    let why = why(slot);
+    [numbers, why].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// The verdict, or how far the slot is.

@@ -9,9 +9,9 @@ use crate::run::ledger::Request;
 /// What to do with an incident.
 #[derive(Debug, clap::Subcommand)]
 pub enum IncidentCommand {
-    /// You have taken it: no more reminders; its end is still told
+    /// Acknowledge it: no more reminders; you are still told when it is resolved
     Ack {
-        /// Its number, as in the message or in `lookout incidents`
+        /// Incident number, as in the message or in `lookout incidents`
         id: i64,
         #[command(flatten)]
         #[expect(missing_docs, reason = "the flag documents itself")]
@@ -25,7 +25,7 @@ pub fn run(file: Option<PathBuf>, command: &IncidentCommand) -> u8 {
     let IncidentCommand::Ack { id, json } = command;
     open_state::with(file, async |_, state| {
         let request = Request::Ack { incident: *id };
-        let done = format!("Incident {id} is yours: no more reminders.");
+        let done = format!("Incident {id} is acknowledged; no more reminders.");
         request::send(&*state.ledger, &request, &done, *json).await
     })
 }

@@ -1,5 +1,6 @@
 //! `lookout incidents`: what is open, or what ever was.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use super::output::{self, Format, JsonFlag, Output};
@@ -10,10 +11,10 @@ use crate::watch::history::IncidentFilter;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Also those that are over
+    /// Include resolved incidents
     #[arg(long)]
     pub all: bool,
-    /// How many
+    /// Upper bound
     #[arg(short = 'n', long = "number", default_value_t = 50, value_name = "N")]
     pub number: u32,
     #[command(flatten)]
@@ -30,6 +31,9 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
         let mut out = Output::stdout();
         match Format::choose(args.json) {
             Format::Json => output::print_json(&mut out, &incidents)?,
+            Format::Text(_) if args.all && incidents.is_empty() => {
+                writeln!(out, "No incidents.")?;
+            }
             Format::Text(style) => {
                 status::print_incidents(&incidents, SystemClock.now(), style, &mut out)?;
             }

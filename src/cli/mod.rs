@@ -10,6 +10,7 @@ pub mod audit;
 pub mod check;
 mod demo;
 pub mod doctor;
+pub mod help;
 pub mod history;
 pub mod incident;
 pub mod incidents;
@@ -17,6 +18,7 @@ pub mod init;
 mod keeper;
 pub mod load_config;
 mod log;
+mod names;
 pub mod next;
 mod open_state;
 pub mod output;
@@ -37,7 +39,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
 
 /// Done.
 pub const EXIT_OK: u8 = 0;
@@ -50,11 +52,11 @@ pub const EXIT_TRY_LATER: u8 = 75;
 /// Configuration (`EX_CONFIG`, sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
 
-/// Reviews images on a schedule and makes sure somebody hears about it when that does not happen.
+/// Review images on a schedule, and alert people when a run goes wrong.
 #[derive(Debug, Parser)]
 #[command(name = "lookout", version, about, propagate_version = true)]
 pub struct Cli {
-    /// Configuration file; schedules/, alerts/ and .env stand beside it
+    /// Configuration file; schedules/, alerts/ and .env are read from its folder
     #[arg(short, long, global = true, env = "LOOKOUT_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What to do.
@@ -65,22 +67,22 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Does a channel work? What was given up? Send it again
+    /// Test channels; list and resend undelivered messages
     #[command(subcommand)]
     Alert(alert::AlertCommand),
-    /// Proves that every run has its verdict and every bad one its message; exit code 1 if not
+    /// Check that every run has its verdict and every bad one its message
     Audit(audit::Args),
-    /// Is the configuration right? Asks nobody; exit code 78 if it is not
+    /// Validate the configuration without contacting anything
     Check {
-        /// One JSON object instead of text
+        /// Print JSON instead of text
         #[arg(long)]
         json: bool,
     },
-    /// Shows the whole program at work in three minutes, with nothing but this machine
+    /// Show the whole program at work in three minutes, on this machine alone
     Demo(demo::DemoArguments),
-    /// Does everything answer? Asks each part for real, changes nothing, sends no message
+    /// Test every connection and job; change nothing, send no message
     Doctor {
-        /// One JSON object instead of text
+        /// Print JSON instead of text
         #[arg(long)]
         json: bool,
         /// Send Gemini one small real request: shows whether there is quota and credit, and whether the
@@ -88,43 +90,43 @@ pub enum Command {
         #[arg(long)]
         call: bool,
     },
-    /// What became of the runs
+    /// Show recent runs
     History(history::Args),
-    /// Take an incident
+    /// Acknowledge an incident
     #[command(subcommand)]
     Incident(incident::IncidentCommand),
-    /// What is open
+    /// List open incidents
     Incidents(incidents::Args),
-    /// Write a first configuration into this folder; what is there stays as it is
+    /// Write a first configuration into this folder; keep existing files
     Init,
-    /// Holds one run; started by the daemon, not by hand
+    /// Hold one run; started by the daemon, not by hand
     #[command(hide = true)]
     Keeper {
         /// The run's directory, with its order.
         directory: PathBuf,
     },
-    /// Shows what starts when
+    /// Show upcoming runs
     Next(next::Args),
-    /// Have reviewed rows looked at again, or take back stuck ones; shows first what it would do
+    /// Review images again, or return stuck ones to the queue
     Rerun(rerun::Args),
     /// Review images now, in the foreground
     Review(review::Args),
-    /// Pause a schedule: its runs are skipped, visibly and with the reason
+    /// Pause a schedule; its runs are skipped, with the reason
     Pause(pause::PauseArgs),
     /// End a pause
     Resume(pause::ResumeArgs),
-    /// One run now, judged and told like a scheduled one; or stop one
+    /// Start a run now and wait for its verdict, or stop one
     Run(RunCommand),
-    /// One run, with everything that was seen of it
+    /// Show one run in detail
     #[command(subcommand)]
     Runs(runs::RunsCommand),
-    /// The daemon: starts runs, judges them, tells people
+    /// Run the daemon: start runs, judge them, alert people
     Serve,
-    /// Shows what the present configuration will do: runs, clock changes, overlaps
+    /// Simulate the configuration: runs, clock changes, overlaps
     Simulate(simulate::Args),
-    /// How it all is right now
+    /// Show the current status
     Status(output::JsonFlag),
-    /// Stands in for a service, on loopback, for trying things out
+    /// Run a fake Gemini on this machine, for trials and tests
     #[command(subcommand)]
     StandIn(stand_in::StandInCommand),
 }
@@ -144,7 +146,7 @@ pub struct RunCommand {
 /// What else can be done with a run.
 #[derive(Debug, Subcommand)]
 pub enum OtherThanRun {
-    /// Stop a run: SIGTERM to all its processes, SIGKILL to those that stay
+    /// Stop a run: SIGTERM to all its processes, SIGKILL to those that remain
     Stop(run_stop::Args),
 }
 
@@ -154,11 +156,8 @@ pub fn main() -> ExitCode {
     crate::http::install_crypto_provider();
     let zones =
         format!("{}\ntime zone data {}", env!("CARGO_PKG_VERSION"), load_config::time_zones());
-    let parsed = Cli::command()
-        .long_version(zones)
-        .try_get_matches()
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    match parsed {
+    let matches = help::command().long_version(zones).try_get_matches();
+    match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => dispatch(cli),
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE);
@@ -217,7 +216,7 @@ fn dispatch(cli: Cli) -> ExitCode {
 }
 
 /// Runs a command on a runtime of its own.
-fn on_a_runtime(command: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+fn on_a_runtime<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }
 
@@ -235,7 +234,6 @@ mod tests {
 
     #[test]
     fn the_grammar_is_sound() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        help::command().debug_assert();
     }
 }

@@ -24,26 +24,62 @@ pub enum Format {
     Json,
 }
 
-/// With colour or without.
+/// Where text goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// Text alone.
+    /// Into a file or a pipe: no colour, and one line a row, however long.
     Plain,
-    /// A terminal, and `NO_COLOR` (no-color.org) is not set.
-    Colour,
+    /// To a person.
+    Terminal {
+        /// Whether it shows colours.
+        colours: Colours,
+        /// How many characters fit into a line.
+        columns: usize,
+    },
+}
+
+/// Whether colours are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colours {
+    /// Yes.
+    Shown,
+    /// No: `NO_COLOR` (no-color.org) is set, or the terminal is a dumb one.
+    Off,
+}
+
+/// What a terminal that does not tell its size has; also the least that is laid out for.
+const COLUMNS: usize = 80;
+
+impl Style {
+    /// Of standard output.
+    fn of_stdout() -> Self {
+        let out = io::stdout();
+        if !out.is_terminal() {
+            return Self::Plain;
+        }
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
+        let colours = if no_color || is_dumb { Colours::Off } else { Colours::Shown };
+        let size = rustix::termios::tcgetwinsize(&out).map_or(0, |size| usize::from(size.ws_col));
+        let columns = if size == 0 { COLUMNS } else { size.max(COLUMNS) };
+        Self::Terminal { colours, columns }
+    }
+
+    /// How many characters fit into a line; `None`: any number.
+    #[must_use]
+    pub fn columns(self) -> Option<usize> {
+        match self {
+            Self::Plain => None,
+            Self::Terminal { columns, .. } => Some(columns),
+        }
+    }
 }
 
 impl Format {
-    /// By `--json`, by what standard output is, and by `NO_COLOR` (no-color.org).
+    /// By `--json` and by what standard output is.
     #[must_use]
     pub fn choose(json: JsonFlag) -> Self {
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let may_colour = !no_color && io::stdout().is_terminal();
-        match json {
-            JsonFlag { json: true } => Self::Json,
-            JsonFlag { json: false } if may_colour => Self::Text(Style::Colour),
-            JsonFlag { json: false } => Self::Text(Style::Plain),
-        }
+        if json.json { Self::Json } else { Self::Text(Style::of_stdout()) }
     }
 
     /// The style of text output; plain for JSON.
@@ -142,6 +178,16 @@ impl<W: Write> Write for Output<W> {
     }
 }
 
+/// An amount for people: cents, and below a cent the two digits that say something.
+#[must_use]
+pub fn usd(amount: f64) -> String {
+    match amount {
+        it if it >= 0.01 || it <= 0.0 => format!("{it:.2} USD"),
+        it if it >= 0.0001 => format!("{it:.4} USD"),
+        it => format!("{it:.6} USD"),
+    }
+}
+
 /// Prints a command's only text, and ends it with this exit code.
 #[must_use]
 pub fn print(text: &str, code: u8) -> u8 {
@@ -230,8 +276,10 @@ impl Tone {
     #[must_use]
     pub fn paint(self, text: &str, style: Style) -> String {
         match style {
-            Style::Colour if self != Self::Plain => format!("\x1b[{}m{text}\x1b[0m", self.code()),
-            Style::Colour | Style::Plain => text.to_owned(),
+            Style::Terminal { colours: Colours::Shown, .. } if self != Self::Plain => {
+                format!("\x1b[{}m{text}\x1b[0m", self.code())
+            }
+            Style::Terminal { .. } | Style::Plain => text.to_owned(),
         }
     }
 }

@@ -43,35 +43,34 @@ const CALLER_MAX_OUTAGE: Duration = Duration::from_secs(90);
 /// Its arguments.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct Args {
-    /// Begin nothing new after so long (45m, 1h30m)
+    /// Start no new image after this time (45m, 1h30m)
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     lasts: Option<Duration>,
-    /// Review at most so many images
+    /// Upper bound, in images
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Review as many as LIMIT says, for a caller of the old HTTP interface
     #[arg(long, hide = true, conflicts_with = "limit")]
     one_batch: bool,
-    /// Say how many images wait and what they would cost; write nothing, call nobody
+    /// Show how many images wait and what they would cost; write nothing, call no model
     #[arg(long, conflicts_with_all = ["lasts", "image", "id"])]
     dry_run: bool,
-    /// One JSON object at the end, with the result of every image
+    /// Print one JSON object at the end, with the result of every image
     #[arg(long)]
     json: bool,
-    /// Review one file or address; no row is written
+    /// Review one file or address; write no row
     #[arg(long, value_name = "PATH|URL", conflicts_with = "id")]
     image: Option<String>,
-    /// Review one record
+    /// Review the image with this id, whatever its status
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// Review the image of this job; no row is written
+    /// Review an image of this job; write no row
     #[arg(long, value_name = "JOB", requires = "image_index", conflicts_with_all = ["image", "id"])]
     job_id: Option<String>,
-    /// Which image of the job
+    /// Index of the image in the job
     #[arg(long, value_name = "N", requires = "job_id")]
     image_index: Option<i64>,
-    /// Say what would be said of N images that have been reviewed before, and where it differs;
-    /// nothing is written
+    /// Review N images again that have an answer, and show where the new one differs; write nothing
     #[arg(
         long,
         value_name = "N",
@@ -228,10 +227,14 @@ fn watch_signals() -> std::io::Result<watch::Receiver<Wish>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (wish, wishes) = watch::channel(Wish::GoOn);
     tokio::spawn(async move {
-        for next in [Wish::WindDown, Wish::GiveBack] {
+        for (next, words) in [
+            (Wish::WindDown, "finishing the images in progress; press Ctrl-C again to stop now"),
+            (Wish::GiveBack, "stopping; unfinished images return to the queue, no try is used"),
+        ] {
             tokio::select! {
                 _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                // Somebody sits before it, and sees nothing happen for seconds.
+                _ = interrupt.recv() => output::complain(&format!("\nlookout review: {words}")),
             }
             // Nobody listens any more: the review is over.
             let _ = wish.send(next);

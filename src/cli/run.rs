@@ -6,19 +6,20 @@
 //! Invariants: the exit code is the verdict's (0 completed, 75 an outage was the cause, else 1), also
 //! where nobody reads the output; it ends within seconds of the daemon that it waits for.
 
-use std::io::Write;
+use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{self, Output};
-use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, load_config, log};
+use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, load_config, log, names};
 use crate::app::App;
 use crate::app::lock::LockError;
 use crate::app::open_state;
-use crate::app::run_now::{Judge, RunNow};
+use crate::app::run_now::{Judge, Progress, RunNow};
 use crate::config::Config;
 use crate::run::Scope;
 use crate::schedule::ScheduleName;
@@ -28,9 +29,9 @@ use crate::watch::{IncidentKind, Verdict};
 /// What is asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Name of the schedule
+    /// Schedule
     pub schedule: String,
-    /// One JSON object at the end instead of text
+    /// Print JSON instead of text, at the end
     #[arg(long)]
     pub json: bool,
 }
@@ -43,7 +44,8 @@ pub(super) fn run(config: Option<PathBuf>, args: &Args) -> u8 {
         Err(error) => return load_config::refused(&error),
     };
     if !config.schedules.iter().any(|schedule| schedule.name.as_str() == args.schedule) {
-        return unknown(&config, &args.schedule);
+        let known = config.schedules.iter().map(|schedule| schedule.name.as_str());
+        return names::unknown("schedule", &args.schedule, known);
     }
     log::start_quietly(&config.environment);
     let outcome = super::on_a_runtime(run_now(config, args));
@@ -106,11 +108,33 @@ async fn followed(run: &RunNow<'_>, args: &Args, out: &mut Output) -> anyhow::Re
             args.schedule
         )?;
     }
-    let row = run.verdict(due_at, |_| {}).await?;
+    let shown = (io::stderr().is_terminal() && !args.json).then(progress_line);
+    let mut progress = Progress::default();
+    let row = run
+        .verdict(due_at, |row| {
+            if let (Some(line), Some(text)) = (&shown, progress.read(run.state(), row)) {
+                line.set_message(text.to_owned());
+            }
+        })
+        .await;
+    if let Some(line) = shown {
+        line.finish_and_clear();
+    }
+    let row = row?;
     if !run.processes_ended(&row).await {
         output::complain("lookout run: some processes of this run have not ended yet");
     }
     Ok(row)
+}
+
+/// A line on standard error that shows how far the run is, for a person who waits.
+fn progress_line() -> ProgressBar {
+    let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
+    // The template is ours; were it wrong, the default one would do.
+    let style = ProgressStyle::with_template("{elapsed_precise} {msg}");
+    line.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    line.set_message("waiting for the job");
+    line
 }
 
 fn exit_code(row: &SlotRow) -> u8 {
@@ -143,10 +167,4 @@ fn print_end(row: &SlotRow, args: &Args, out: &mut impl Write) -> anyhow::Result
         writeln!(out, "  more: lookout runs show {run} --log")?;
     }
     Ok(())
-}
-
-fn unknown(config: &Config, name: &str) -> u8 {
-    let known: Vec<&str> = config.schedules.iter().map(|s| s.name.as_str()).collect();
-    let known = if known.is_empty() { "none is switched on".to_owned() } else { known.join(", ") };
-    output::refuse(&format!("lookout run: there is no schedule called {name}; there are: {known}"))
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::history::took;
 use super::output::time::{Span, moment};
 use super::output::{self, Format, JsonFlag, Output, Style, Tone};
-use super::{EXIT_OK, open_state};
+use super::{EXIT_OK, names, open_state};
 use crate::clock::{Clock, SystemClock};
 use crate::keep::evidence::directory::{LogText, RunDirectory};
 use crate::keep::evidence::journal::EvidenceReader;
@@ -23,11 +23,11 @@ use crate::watch::words;
 /// What to do with runs.
 #[derive(Debug, clap::Subcommand)]
 pub enum RunsCommand {
-    /// One run: verdict, reason, findings, and what its keeper saw
+    /// Show verdict, reason, findings and timeline of a run
     Show {
-        /// Its id; the beginning is enough
+        /// Run id; its beginning is enough
         id: String,
-        /// With its output, as far as it was kept
+        /// Show its output, too, as far as it was kept
         #[arg(long)]
         log: bool,
         #[command(flatten)]
@@ -64,11 +64,9 @@ pub struct KeptOutput {
 #[must_use]
 pub fn run(file: Option<PathBuf>, command: &RunsCommand) -> u8 {
     let RunsCommand::Show { id, log, json } = command;
-    open_state::with(file, async |_, state| {
+    open_state::with(file, async |config, state| {
         let Some(slot) = state.history.slot_of_run(id).await? else {
-            return Ok(output::refuse(&format!(
-                "No run, or more than one, begins with `{id}`; `lookout history --json` has the ids."
-            )));
+            return Ok(names::unknown_run(id, &config));
         };
         let run = slot.run.clone().unwrap_or_default();
         let directory = RunDirectory::of(&state.state_dir, &run);
@@ -140,7 +138,7 @@ pub fn print(
     let counts: Vec<String> =
         slot.summary.counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
     fact("counts", &counts.join(", "))?;
-    fact("cost", &slot.summary.usd.map(|usd| format!("${usd:.4}")).unwrap_or_default())?;
+    fact("cost", &slot.summary.usd.map(output::usd).unwrap_or_default())?;
     print_timeline(&shown.evidence, style, out)?;
     match &shown.log {
         Some(log) => print_log(log, style, out),
@@ -150,9 +148,9 @@ pub fn print(
 
 fn print_timeline(evidence: &[Entry], style: Style, out: &mut impl Write) -> io::Result<()> {
     let Some(first) = evidence.first() else {
-        return writeln!(out, "\nNothing is left of what its keeper saw.");
+        return writeln!(out, "\nIts timeline is no longer kept.");
     };
-    writeln!(out, "\n{}", Tone::Bold.paint("What its keeper saw (UTC)", style))?;
+    writeln!(out, "\n{}", Tone::Bold.paint("Timeline (UTC)", style))?;
     let mut n_hidden = 0_usize;
     for (index, entry) in evidence.iter().enumerate() {
         // Signs of activity come every second; the last one before something else says enough.
@@ -174,7 +172,7 @@ fn print_timeline(evidence: &[Entry], style: Style, out: &mut impl Write) -> io:
         )?;
     }
     if n_hidden > 0 {
-        writeln!(out, "  ({n_hidden} more signs of activity; --json has them)")?;
+        writeln!(out, "  ({n_hidden} more signs of activity; see --json)")?;
     }
     Ok(())
 }
@@ -195,15 +193,15 @@ fn name_of(stream: Stream) -> &'static str {
     match stream {
         Stream::Stdout => "standard output",
         Stream::Stderr => "standard error",
-        Stream::Body => "the answer",
+        Stream::Body => "the response",
     }
 }
 
 fn brought(outcome: CallOutcome) -> &'static str {
     match outcome {
-        CallOutcome::Signal => "the signal",
+        CallOutcome::Signal => "the completion message",
         CallOutcome::Idle => "nothing to do",
-        CallOutcome::Other => "neither signal nor idle",
+        CallOutcome::Other => "neither completion message nor idle",
         CallOutcome::Failed => "failed",
         CallOutcome::TimedOut => "took too long",
     }
@@ -233,37 +231,37 @@ fn describe(event: &Event) -> String {
         Event::Recovered { kind } => write!(text, "recovered: {kind}"),
         Event::Totals { counts, usd } => {
             let mut parts: Vec<String> = counts.iter().map(|(n, c)| format!("{n} {c}")).collect();
-            parts.extend(usd.map(|usd| format!("${usd:.4}")));
+            parts.extend(usd.map(output::usd));
             write!(text, "totals: {}", parts.join(", "))
         }
         Event::Note { text: note } => write!(text, "note: {note}"),
         Event::Signal { stream, offset } => {
-            write!(text, "signal seen in {}, at byte {offset}", name_of(*stream))
+            write!(text, "completion message seen in {}, at byte {offset}", name_of(*stream))
         }
         Event::Call { status, millis, outcome, detail } => {
-            let status = status.map_or_else(|| "no answer".to_owned(), |s| format!("HTTP {s}"));
+            let status = status.map_or_else(|| "no response".to_owned(), |s| format!("HTTP {s}"));
             let outcome = brought(*outcome);
             let took = Span(Duration::from_millis(*millis));
             write!(text, "call: {status} after {took}, {outcome} {detail}")
         }
-        Event::BoxEnded => write!(text, "box full: told to wind down"),
+        Event::BoxEnded => write!(text, "time box ended: asked to finish"),
         Event::Stopping { reason } => {
             let reason = match reason {
-                StopReason::TimedOut => "box and grace are over",
-                StopReason::Stalled => "nothing moved",
-                StopReason::Asked => "it was asked for",
+                StopReason::TimedOut => "time box and grace have ended",
+                StopReason::Stalled => "no progress",
+                StopReason::Asked => "requested",
             };
             write!(text, "stopping all its processes: {reason}")
         }
         Event::Killed { n_processes } => {
-            write!(text, "killed {n_processes} process(es) that stayed")
+            write!(text, "killed {n_processes} process(es) that ignored SIGTERM")
         }
         Event::Exited { code, signal } => match (code, signal) {
             (Some(code), _) => write!(text, "exited with code {code}"),
             (None, Some(signal)) => write!(text, "killed by signal {signal}"),
-            (None, None) => write!(text, "over"),
+            (None, None) => write!(text, "ended"),
         },
-        Event::PipeHeld => write!(text, "something held its output open; not waited for"),
+        Event::PipeHeld => write!(text, "a process kept its output open; not waited for"),
         Event::Slept { seconds } => {
             write!(
                 text,
@@ -272,9 +270,9 @@ fn describe(event: &Event) -> String {
             )
         }
         Event::Swept { n_processes } => {
-            write!(text, "ended {n_processes} process(es) that had outlived it")
+            write!(text, "ended {n_processes} process(es) that outlived it")
         }
-        Event::Ended { bytes, .. } => write!(text, "keeper done; {bytes} bytes of output in all"),
+        Event::Ended { bytes, .. } => write!(text, "keeper finished; {bytes} bytes of output"),
     };
     text
 }

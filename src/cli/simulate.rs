@@ -21,7 +21,7 @@ pub struct Args {
     /// How many days from now
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3660))]
     pub days: u32,
-    /// From when (RFC 3339); default: now
+    /// Start (RFC 3339) [default: now]
     #[arg(long, value_name = "TIME")]
     pub from: Option<DateTime<Utc>>,
     #[command(flatten)]
@@ -121,7 +121,7 @@ fn print_clock_changes(forecast: &Forecast, style: Style, out: &mut impl Write) 
             writeln!(out, "  and {n_more} more")?;
         }
         match (change.n_lost, change.slots.is_empty()) {
-            (0, true) => writeln!(out, "  no run is moved, lost or repeated")?,
+            (0, true) => writeln!(out, "  no run is moved, skipped or repeated")?,
             (0, false) => {}
             (n, _) => {
                 writeln!(out, "  {n} time(s) of the wall clock do not exist and are left out")?

@@ -17,13 +17,12 @@ use crate::drill::stand_in::{Behaviour, StandIn, StandInSettings, read_script};
 /// Which service is stood in for.
 #[derive(Debug, Subcommand)]
 pub enum StandInCommand {
-    /// The Gemini API, for trying things out without an account
+    /// Answer like the Gemini API, without an account
     Gemini {
-        /// Port on 127.0.0.1; 0 takes any free one
+        /// Port on 127.0.0.1; 0 for any free one
         #[arg(long, default_value_t = 8730)]
         port: u16,
-        /// How to behave (TOML, or JSON if the name ends in .json); without it every valid request
-        /// is answered
+        /// Behaviour (TOML, or JSON if the name ends in .json) [default: answer every valid request]
         #[arg(long, value_name = "FILE")]
         script: Option<PathBuf>,
     },

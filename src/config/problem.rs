@@ -78,7 +78,7 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// The known word nearest to `word`, if it is near enough to have been meant.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     known
         .into_iter()

@@ -81,6 +81,8 @@ pub struct Plan {
     pub run: String,
     /// Statuses to pick up.
     pub pick_up: Vec<String>,
+    /// The status whose rows count as good and are picked up by no run; `None`: it is picked up.
+    pub parked: Option<String>,
     /// Rows to claim at a time.
     pub batch: u32,
     /// Rows at most.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::protocol::{Line, Problem, Totals};
+use crate::review::record::selection::RERUN;
 use crate::review::reviewer::{Refusal, RefusalCause};
 use crate::review::settle::FailureCause;
 use crate::review::tries::Spent;
@@ -230,6 +231,9 @@ pub struct Report {
     /// Rows that somebody took more than a day ago and never brought back; `None` if they can't be
     /// counted.
     pub stuck: Option<u64>,
+    /// Rows marked for a rerun that no run picks up, and that count as good meanwhile; `None` if
+    /// they are picked up, or can't be counted.
+    pub parked: Option<u64>,
     /// What it cost.
     pub spent: Spent,
     /// How often each reason came: of errors, blocks and give-backs.
@@ -312,6 +316,7 @@ impl Report {
             "returned": returned,
             "remaining": self.remaining,
             "stuck": self.stuck,
+            "parked": self.parked,
             "batches": batches,
             "tokens_in": self.spent.tokens_in,
             "tokens_out": self.spent.tokens_out,
@@ -327,7 +332,11 @@ impl Report {
     /// The totals line.
     #[must_use]
     pub fn totals(&self) -> Line {
-        totals(&self.counts, self.remaining, &self.spent)
+        let mut line = totals(&self.counts, self.remaining, &self.spent);
+        if let (Line::Totals(totals), Some(parked)) = (&mut line, self.parked) {
+            totals.counts.insert("parked".to_owned(), parked);
+        }
+        line
     }
 
     /// The closing summary as the old driver printed it.
@@ -357,6 +366,12 @@ impl Report {
             let _ = writeln!(
                 text,
                 "Stuck for more than a day in somebody's hands: {stuck} (lookout rerun --stuck)"
+            );
+        }
+        if let Some(parked) = self.parked.filter(|parked| *parked > 0) {
+            let _ = writeln!(
+                text,
+                "Marked for a rerun, and good until then: {parked} (lookout rerun --status {RERUN})"
             );
         }
         let _ = writeln!(text, "Elapsed time: {}", clock_face(self.elapsed));
@@ -450,6 +465,7 @@ mod tests {
             },
             remaining: Some(12),
             stuck: Some(3),
+            parked: None,
             spent: Spent {
                 tries: 9,
                 tokens_in: 900,

@@ -43,6 +43,16 @@ pub struct RecordSettings {
     pub pick_up: Vec<String>,
 }
 
+impl RecordSettings {
+    /// Whether a run takes rows of this status (the contract's word).
+    #[must_use]
+    pub fn picks_up(&self, status: &str) -> bool {
+        let word = self.statuses.in_table(status);
+        // Written in either's words.
+        self.pick_up.iter().any(|picked| self.statuses.in_table(picked) == word)
+    }
+}
+
 /// Where rows are.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RecordKind {

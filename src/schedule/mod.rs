@@ -107,7 +107,7 @@ impl Schedule {
     pub fn cadence_text(&self) -> String {
         match &self.cadence {
             Cadence::Cron(expression) => format!("{expression} ({})", self.timezone),
-            Cadence::Continuous => "continuous: box after box".to_owned(),
+            Cadence::Continuous => "continuous: one run after another".to_owned(),
         }
     }
 }

@@ -168,7 +168,7 @@ pub struct ScheduleStatus {
     pub cron: Option<String>,
     /// Where its hours are meant.
     pub timezone: String,
-    /// `None`: continuous, or no further slot.
+    /// The next slot that will run. `None`: continuous, paused without an end, or no further slot.
     pub next_due_at: Option<DateTime<Utc>>,
     /// Skipped for this reason, if paused.
     pub paused: Option<Pause>,
@@ -180,6 +180,8 @@ pub struct ScheduleStatus {
     pub last: Option<SlotRow>,
     /// What the last run left over, if it said so.
     pub backlog: Option<u64>,
+    /// Images marked for a rerun that no run picks up, as the last run that counted them found.
+    pub parked: Option<u64>,
     /// How many incidents of it are open.
     pub n_open_incidents: usize,
     /// Its last slots, oldest first; not for programs: they ask for the history.
@@ -238,6 +240,14 @@ fn warnings(channels: &[ChannelLine], schedules: &[ScheduleStatus]) -> Vec<Strin
     if schedules.is_empty() {
         warnings.push("No schedule is switched on: nothing will run.".to_owned());
     }
+    // Of one table, whichever schedule has counted it.
+    if let Some(n) = schedules.iter().filter_map(|it| it.parked).max().filter(|n| *n > 0) {
+        let are = if n == 1 { "1 image is" } else { &format!("{n} images are") };
+        warnings.push(format!(
+            "{are} marked for a rerun (rerun_for_clarity). Marked images count as good, and no run \
+             picks them up. Review them: lookout rerun --status rerun_for_clarity --yes"
+        ));
+    }
     warnings
 }
 
@@ -265,12 +275,12 @@ fn schedule_status(
     // A skipped slot says nothing about what is left over.
     let told = strip.iter().find(|slot| slot.summary.counts.contains_key("remaining"));
     let backlog = told.and_then(|slot| slot.summary.counts.get("remaining").copied());
+    let parked = strip.iter().find_map(|slot| slot.summary.counts.get("parked").copied());
     let running = strip.iter().find(|slot| slot.state == SlotState::Running).cloned();
     strip.reverse();
+    let paused = pauses.iter().find(|pause| pause.schedule == settings.name).cloned();
     let (cron, next_due_at) = match &settings.cadence {
-        Cadence::Cron(cron) => {
-            (Some(cron.clone()), slot::next_after(&settings, now).map(|slot| slot.due_at))
-        }
+        Cadence::Cron(cron) => (Some(cron.clone()), next_due_at(&settings, paused.as_ref(), now)),
         Cadence::Continuous => (None, None),
     };
     ScheduleStatus {
@@ -278,11 +288,12 @@ fn schedule_status(
         cron,
         timezone: settings.timezone.name().to_owned(),
         next_due_at,
-        paused: pauses.iter().find(|pause| pause.schedule == settings.name).cloned(),
+        paused,
         maintenance: in_maintenance(&settings, now).map(str::to_owned),
         running,
         last,
         backlog,
+        parked,
         n_open_incidents: incidents
             .iter()
             .filter(|incident| incident.schedule.as_deref() == Some(name))
@@ -290,6 +301,20 @@ fn schedule_status(
         strip,
         settings,
     }
+}
+
+/// The next slot that will run: none that a pause skips.
+fn next_due_at(
+    schedule: &Schedule,
+    pause: Option<&Pause>,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let from = match pause {
+        None => now,
+        // The slot at the very end of a pause runs.
+        Some(pause) => now.max(pause.until? - TimeDelta::milliseconds(1)),
+    };
+    slot::next_after(schedule, from).map(|slot| slot.due_at)
 }
 
 /// When the run's box ends, as far as it is known.
@@ -313,6 +338,15 @@ pub struct FromSigns {
     pulse: Vec<LoopPulse>,
 }
 
+/// Whether a process holds the daemon's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// One does.
+    Present,
+    /// None does, however recent the last sign of life.
+    Absent,
+}
+
 impl FromSigns {
     /// Reads the signs.
     ///
@@ -322,13 +356,24 @@ impl FromSigns {
         sources: &Sources,
         schedules: Vec<Schedule>,
         channels: Vec<ChannelLine>,
+        process: Process,
     ) -> Result<Self, StorageError> {
         let last_at = sources.ledger.last_seen(Loop::Conductor).await?;
         let now = sources.clock.now();
-        let (state, doing) = match last_at {
-            Some(at) if now - at <= SIGN_OF_LIFE => (PulseState::Alive, "running"),
-            Some(_) => (PulseState::Dead, "no sign of life: is `lookout serve` running?"),
-            None => (PulseState::Dead, "never started: `lookout serve` starts it"),
+        let (state, doing) = match (process, last_at) {
+            (Process::Absent, Some(_)) => {
+                (PulseState::Dead, "not running: `lookout serve` starts it; last sign of life")
+            }
+            (Process::Absent, None) => {
+                (PulseState::Dead, "never started: `lookout serve` starts it")
+            }
+            (Process::Present, None) => (PulseState::Alive, "starting"),
+            (Process::Present, Some(at)) if now - at <= SIGN_OF_LIFE => {
+                (PulseState::Alive, "running")
+            }
+            (Process::Present, Some(_)) => {
+                (PulseState::Dead, "its process is there, but gives no sign of life")
+            }
         };
         let name = "daemon".to_owned();
         let pulse = vec![LoopPulse { name, last_at, state, doing: doing.to_owned() }];

@@ -1,3 +1,11 @@
-//! The command line as a process: what every command owes whoever calls it.
+//! The command line: what commands print, as functions where they are pure, as a process where they
+//! are not.
 
 mod closed_output;
+mod doctor;
+mod doctor_tables;
+mod history_audit;
+mod names;
+mod next_simulate;
+mod rerun_ids;
+mod terminal;

@@ -33,10 +33,10 @@ pub(super) const LATENCY: Duration = Duration::from_millis(400);
 /// What the visitor asked for.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoArguments {
-    /// End after the story, with exit code 0 (about three minutes)
+    /// Exit after the story, about three minutes
     #[arg(long)]
     pub once: bool,
-    /// Use the pictures of this folder (they are copied, not touched)
+    /// Use the images of this folder; they are copied
     #[arg(long, value_name = "DIR")]
     pub images: Option<std::path::PathBuf>,
 }

@@ -15,6 +15,7 @@ use super::receiver::Receiver;
 use super::results::reviewed;
 use super::scratch::Scratch;
 use crate::app::open_state::OpenState;
+use crate::cli::output::table::folded;
 use crate::clock::{Clock, SystemClock};
 use crate::drill::stand_in::{Behaviour, Outcome, StandIn};
 use crate::run::ledger::Request;
@@ -24,6 +25,9 @@ use crate::watch::history::{SlotFilter, SlotRow};
 
 /// Longest wait for one scene: the next minute, a box of 40 s, its graces, and some air.
 const SCENE_LIMIT: Duration = Duration::from_secs(150);
+
+/// Of a message: beside its margin it fits into 80 columns.
+const COLUMNS: usize = 72;
 
 /// What happens after the story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +66,15 @@ impl Story<'_> {
         self.close(&scenes).await?;
         if ending == Ending::GoesOn {
             say(&format!(
-                "\nThe demo goes on: new pictures every minute. Look at http://{}, and press \
-                 Ctrl-C when you have seen enough.",
+                "\nThe demo continues with new images every minute. Open http://{}, and press\n\
+                 Ctrl-C to stop.",
                 self.page
             ))?;
             for round in 3_u32.. {
                 let seen = now();
                 self.scratch.add_pictures(&format!("{round}"))?;
                 let run = self.run_after("image-review", seen).await?;
-                say(&format!("{}  The {} run: {}.", clock(), hour(run.due_at), outcome(&run)))?;
+                say(&format!("{}  Run {}: {}.", clock(), hour(run.due_at), outcome(&run)))?;
             }
         }
         Ok(())
@@ -80,13 +84,12 @@ impl Story<'_> {
         say(&format!(
             "Lookout demo\n\
              ------------\n\
-             A team has images to review. Every minute (in real life: every hour) Lookout starts a \
-             run, which\nreviews what is waiting in a process of its own and must say \"Bulk \
-             processing completed.\" at its end.\nIf it does not, the team gets one message, and one \
-             when it is over.\n\n\
-             Nothing leaves this machine. Instead of Gemini a stand-in answers: no model looks at \
-             the pictures, its\nanswers are worked out from colours and edges and are only as good as \
-             that.\n\n\
+             A team reviews images. Every minute (usually every hour) Lookout starts a run.\n\
+             Each run reviews the waiting images in its own process and must end with the\n\
+             completion message \"Bulk processing completed.\" If it does not, the team gets\n\
+             one message, and another one when the problem is resolved.\n\n\
+             Nothing leaves this machine. A fake Gemini answers: no model looks at the\n\
+             images, so its answers are only as good as the colours and edges it measures.\n\n\
              Folder   {}\nPage     http://{}\n",
             self.scratch.root.display(),
             self.page
@@ -98,22 +101,15 @@ impl Story<'_> {
         self.scratch.add_broken_files()?;
         scene(1, "A good run")?;
         say(&format!(
-            "{} photographs wait, and two files that are broken on purpose: one cut in half, one \
-             that is a web\npage with the name of a picture. The next run is due at the full minute.",
+            "{} images wait, and two files that are broken on purpose: one is cut in half,\n\
+             the other is a web page named .jpg. The next run starts at the full minute.",
             self.scratch.n_pictures()
         ))?;
         let run = self.run_after("image-review", now()).await?;
-        say(&format!(
-            "{}  The {} run is over and judged: {}.",
-            clock(),
-            hour(run.due_at),
-            outcome(&run)
-        ))?;
+        say(&format!("{}  Run {}: {}.", clock(), hour(run.due_at), outcome(&run)))?;
         self.show_results().await?;
-        say(
-            "A broken file is tried three times, some time apart, before it is marked as an error; \
-             that may take\nuntil the next run. Nobody gets a message: nothing is wrong with the run.",
-        )?;
+        say("A broken file is tried three times, with pauses, before it is marked as an error;\n\
+             that can take until the next run. Nobody gets a message: the run is fine.")?;
         expect(&run, Verdict::Completed)?;
         Ok(Scene { title: "A good run", outcome: outcome(&run), told: "nobody".into() })
     }
@@ -123,14 +119,15 @@ impl Story<'_> {
         self.scratch.add_pictures("2")?;
         scene(2, "Gemini answers 503")?;
         say(&format!(
-            "From now on the stand-in answers every call with \"503 This model is currently \
-             experiencing high demand\".\n{} new photographs wait.",
+            "The fake Gemini now answers every request with 503, \"This model is currently\n\
+             experiencing high demand\". {} new images wait.",
             self.scratch.n_pictures()
         ))?;
         let run = self.run_after("image-review", now()).await?;
         say(&format!(
-            "{}  The {} run is over: {}.\nThe photographs went back to where they came from, and none has lost a \
-             try. (The two errors are the broken files: that was their third try.)",
+            "{}  Run {}: {}.\n\
+             The images returned to the queue, and no try was used. (The two errors are the\n\
+             broken files, at their third try.)",
             clock(),
             hour(run.due_at),
             outcome(&run)
@@ -147,26 +144,23 @@ impl Story<'_> {
     async fn recovery(&mut self) -> anyhow::Result<Scene> {
         self.gemini.set_behaviour(Behaviour::slow(LATENCY)).await;
         scene(3, "Gemini is back")?;
-        say("The stand-in answers again. The pictures that went back are still waiting.")?;
+        say("The fake Gemini answers again. The returned images are still waiting.")?;
         let run = self.run_after("image-review", now()).await?;
-        say(&format!("{}  The {} run: {}.", clock(), hour(run.due_at), outcome(&run)))?;
+        say(&format!("{}  Run {}: {}.", clock(), hour(run.due_at), outcome(&run)))?;
         let message = self.message("resolved", "provider_unavailable").await?;
         show(&message)?;
         expect(&run, Verdict::Completed)?;
         Ok(Scene {
             title: "Gemini is back",
             outcome: outcome(&run),
-            told: "one message: it is over".into(),
+            told: "one message: resolved".into(),
         })
     }
 
     async fn silent_job(&mut self) -> anyhow::Result<Scene> {
-        scene(4, "A job that ends without saying that it is done")?;
-        say(
-            "Lookout guards other programs, too. \"nightly-export\" is a shell command that should \
-             print \"export finished\".\nIt ends with exit code 0, as if all were well, but never \
-             says so.",
-        )?;
+        scene(4, "A job without its completion message")?;
+        say("Lookout guards other programs, too. nightly-export is a shell command that must\n\
+             print \"export finished\". It ends with exit code 0, but never prints that.")?;
         let seen = now();
         let schedule = ScheduleName::new("nightly-export");
         self.state
@@ -175,12 +169,12 @@ impl Story<'_> {
             .await
             .context("can't ask for a run")?;
         let run = self.run_after("nightly-export", seen - chrono::TimeDelta::seconds(2)).await?;
-        say(&format!("{}  The run is over: {}.", clock(), outcome(&run)))?;
+        say(&format!("{}  Run {}: {}.", clock(), hour(run.due_at), outcome(&run)))?;
         let message = self.message("opened", "signal_missing").await?;
         show(&message)?;
         expect(&run, Verdict::NoSignal)?;
         Ok(Scene {
-            title: "A job that never says it is done",
+            title: "No completion message",
             outcome: outcome(&run),
             told: "one message".into(),
         })
@@ -226,23 +220,23 @@ impl Story<'_> {
 
     async fn show_results(&self) -> anyhow::Result<()> {
         for row in reviewed(&self.scratch.root).await? {
-            say(&format!("    {:<18} {:<16} {}", row.name, row.status, cut(&row.details, 66)))?;
+            say(&format!("    {:<18} {:<16} {}", row.name, row.status, cut(&row.details, 38)))?;
         }
         Ok(())
     }
 
     async fn close(&self, scenes: &[Scene]) -> anyhow::Result<()> {
         say("\nWhat you saw")?;
-        say(&format!("    {:<34} {:<50} {}", "scene", "run", "who was told"))?;
+        say(&format!("    {:<21}  {:<22}  {}", "scene", "message", "run"))?;
         for scene in scenes {
-            say(&format!("    {:<34} {:<50} {}", scene.title, scene.outcome, scene.told))?;
+            say(&format!("    {:<21}  {:<22}  {}", scene.title, scene.told, scene.outcome))?;
         }
         let rows = reviewed(&self.scratch.root).await?;
         let n_errors = rows.iter().filter(|row| row.status == "error").count();
         let stats = self.gemini.stats();
         say(&format!(
-            "\n{} pictures reviewed, {n_errors} marked as errors after three tries, {} calls to the \
-             stand-in, {} messages in all.",
+            "\n{} images reviewed, {n_errors} marked as errors after three tries, {} requests to\n\
+             the fake Gemini, {} messages.",
             rows.len() - n_errors,
             stats.calls,
             self.n_messages
@@ -271,7 +265,7 @@ fn show(message: &Value) -> io::Result<()> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |name: &str| data[name].as_array().cloned().unwrap_or_default();
     let mut lines = vec![text(&data["title"]), String::new()];
-    lines.extend(folded(&text(&data["text"])));
+    lines.extend(folded(&text(&data["text"]), COLUMNS));
     for fact in list("facts") {
         lines.push(format!("{}: {}", text(&fact["label"]), text(&fact["value"])));
     }
@@ -283,27 +277,12 @@ fn show(message: &Value) -> io::Result<()> {
         let line = format!("{}. {}  {}", index + 1, text(&step["text"]), text(&step["command"]));
         lines.push(line.trim_end().to_owned());
     }
-    lines.extend(folded(&text(&data["next"])));
-    say("\n    The message that the team's webhook received:\n    |")?;
+    lines.extend(folded(&text(&data["next"]), COLUMNS));
+    say("\n    The team's webhook received:\n    |")?;
     for line in lines {
         say(format!("    | {line}").trim_end())?;
     }
     say("    |")
-}
-
-/// The text in lines of at most 90 characters, which fits beside the margin on any terminal.
-fn folded(text: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= 90 => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 fn expect(run: &SlotRow, verdict: Verdict) -> anyhow::Result<()> {
@@ -323,7 +302,7 @@ fn outcome(run: &SlotRow) -> String {
     let count = |name: &str| counts.get(name).copied().unwrap_or(0);
     let verdict = run.verdict.map_or("not judged", |verdict| match verdict {
         Verdict::Completed => "completed",
-        Verdict::NoSignal => "ended without its signal",
+        Verdict::NoSignal => "no completion message",
         Verdict::Failed => "failed",
         Verdict::TimedOut => "timed out",
         Verdict::Stalled => "stalled",
@@ -336,7 +315,7 @@ fn outcome(run: &SlotRow) -> String {
         return verdict.to_owned();
     }
     format!(
-        "{verdict}; {} reviewed, {} errors, {} given back",
+        "{verdict}; {} reviewed, {} errors, {} returned",
         count("succeeded"),
         count("errored"),
         count("returned")

@@ -155,7 +155,7 @@ async fn accidents(
     settings: &RecordSettings,
     now: DateTime<Utc>,
 ) -> Result<Vec<Finding>, RecordError> {
-    let RecordSettings { statuses, pick_up, .. } = settings;
+    let statuses = &settings.statuses;
     let processing = &statuses.processing;
     let mut findings = Vec::new();
     let n_stuck = records.count_of(&Selection::stuck(now - STUCK_AFTER)).await?;
@@ -186,11 +186,8 @@ async fn accidents(
         ));
     }
     let parked = statuses.in_table(RERUN);
-    let n_parked = if pick_up.iter().any(|status| status == parked) {
-        0
-    } else {
-        records.count(&[RERUN.to_owned()]).await?
-    };
+    let n_parked =
+        if settings.picks_up(RERUN) { 0 } else { records.count(&[RERUN.to_owned()]).await? };
     if n_parked > 0 {
         findings.push(Finding::new(
             "records",

@@ -17,9 +17,7 @@ impl Cell {
     /// In the given tone.
     #[must_use]
     pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        // A line break or an escape in a stored text must not break the table or the terminal.
-        let text = crate::text::printable(&text.into()).replace(['\n', '\t'], " ");
-        Self { text, tone }
+        Self { text: printable(&text.into()), tone }
     }
 }
 
@@ -29,7 +27,14 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// An aligned table; the last column is not padded.
+/// The least that a text may be squeezed into; where less is left it goes below its row.
+const MIN_WRAPPED: usize = 24;
+
+/// How far a text below its row is set in.
+const INDENT: usize = 4;
+
+/// An aligned table. On a terminal the last column is folded into the width that is left, so that
+/// no line is broken by the terminal as long as the other columns fit.
 #[derive(Clone, Debug)]
 pub struct Table {
     rows: Vec<Vec<Cell>>,
@@ -65,22 +70,96 @@ impl Table {
             widths.map(|cell| cell.text.chars().count()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..n_columns).map(width).collect();
+        let last = n_columns.saturating_sub(1);
+        let before_last: usize = widths.iter().take(last).map(|width| width + 2).sum();
         for row in &self.rows {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
+            for (cell, width) in row.iter().zip(&widths).take(last) {
                 let padding = width - cell.text.chars().count().min(*width);
                 line.push_str(&cell.tone.paint(&cell.text, style));
                 line.push_str(&" ".repeat(padding + 2));
             }
-            writeln!(out, "{}", line.trim_end())?;
+            let Some(cell) = row.get(last) else { continue };
+            let left = style.columns().map(|columns| columns.saturating_sub(before_last));
+            let fits = left.is_none_or(|left| cell.text.chars().count() <= left);
+            if fits {
+                line.push_str(&cell.tone.paint(&cell.text, style));
+                writeln!(out, "{}", line.trim_end())?;
+                continue;
+            }
+            let left = left.unwrap_or_default();
+            let (indent, room) = if left >= MIN_WRAPPED {
+                (before_last, left)
+            } else {
+                writeln!(out, "{}", line.trim_end())?;
+                line.clear();
+                (INDENT, style.columns().unwrap_or_default().saturating_sub(INDENT))
+            };
+            for part in folded(&cell.text, room) {
+                if line.is_empty() {
+                    line = " ".repeat(indent);
+                }
+                writeln!(out, "{line}{}", cell.tone.paint(&part, style))?;
+                line.clear();
+            }
         }
         Ok(())
     }
 }
 
+/// A line break or an escape in a stored text must break neither the table nor the terminal.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    crate::text::printable(text).replace(['\n', '\t'], " ")
+}
+
+/// The text in lines of at most this many characters, broken between words where that can be done.
+#[must_use]
+pub fn folded(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(1);
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let mut word: Vec<char> = word.chars().collect();
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.len() <= columns => {
+                line.push(' ');
+                line.extend(word);
+                continue;
+            }
+            Some(_) | None => {}
+        }
+        while word.len() > columns {
+            let rest = word.split_off(columns);
+            lines.push(word.into_iter().collect());
+            word = rest;
+        }
+        lines.push(word.into_iter().collect());
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::Colours;
     use super::*;
+
+    #[test]
+    fn on_a_terminal_no_line_is_longer_than_it_and_no_word_is_lost() {
+        let words: String = (0..40).map(|n| format!("word{n} ")).collect();
+        for first in ["short", &"x".repeat(70), &"y".repeat(100)] {
+            let mut table = Table::new(["NAME", "WHY"]);
+            table.row([first.into(), words.as_str().into()]);
+            table.row(["z".into(), "z".repeat(200).into()]);
+            let mut out = Vec::new();
+            let terminal = Style::Terminal { colours: Colours::Off, columns: 80 };
+            table.print(&mut out, terminal).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(longest <= 80.max(first.len()), "{text}");
+            assert_eq!(text.matches("word").count(), 40, "{text}");
+            assert_eq!(text.matches('z').count(), 201, "{text}");
+        }
+    }
 
     #[test]
     fn tables_are_aligned_and_hold_no_control_characters_of_stored_texts() {
@@ -93,6 +172,7 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         assert_eq!(print(Style::Plain), "NAME    WHY\na       bad [2J news\nlängst\n");
-        assert!(print(Style::Colour).contains("\x1b[31mbad [2J news\x1b[0m"));
+        let terminal = Style::Terminal { colours: Colours::Shown, columns: 80 };
+        assert!(print(terminal).contains("\x1b[31mbad [2J news\x1b[0m"));
     }
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Timelike, Utc};
 
 use crate::timezone::Zone;
 
@@ -54,6 +54,21 @@ pub fn utc(at: DateTime<Utc>) -> String {
 #[must_use]
 pub fn local(at: DateTime<Utc>, zone: &Zone) -> String {
     at.with_timezone(zone).format("%a %H:%M %Z").to_string()
+}
+
+/// `22 Nov 11:00`, with seconds where there are any and the year where it is another than now: for a
+/// narrow column whose heading says UTC.
+#[must_use]
+pub fn short_utc(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let day = if at.year() == now.year() { "%d %b" } else { "%d %b %Y" };
+    let hour = if at.second() == 0 { "%H:%M" } else { "%H:%M:%S" };
+    at.format(&format!("{day} {hour}")).to_string()
+}
+
+/// `12:00 CET`.
+#[must_use]
+pub fn local_hour(at: DateTime<Utc>, zone: &Zone) -> String {
+    at.with_timezone(zone).format("%H:%M %Z").to_string()
 }
 
 /// All three on one line: `11:00:00 UTC on 2026-11-22 (Sun 12:00 CET, 3 h ago)`.

@@ -9,7 +9,7 @@ use super::{Ended, Purpose};
 use crate::app::review;
 use crate::config::Config;
 use crate::review::record::selection::{Found, RERUN, Selection, Taken};
-use crate::review::record::{Cursor, ERROR, PROCESSING, RecordId, Records, SUCCESS};
+use crate::review::record::{Cursor, ERROR, PROCESSING, RecordError, RecordId, Records, SUCCESS};
 use crate::review::settings::RecordSettings;
 
 /// Rows read and changed at a time: what fits into one request.
@@ -98,9 +98,13 @@ impl Named {
         purpose: &Purpose,
     ) -> Result<Self, Ended> {
         let RecordSettings { pick_up, statuses, .. } = settings;
-        let mut found = records.rows_by_id(ids).await?;
+        let (mut found, mistyped) = rows_named(records, ids).await?;
         let mut named = Self::default();
         for id in ids {
+            if mistyped.contains(id) {
+                named.refused.push((id.clone(), "not an id of this table".to_owned()));
+                continue;
+            }
             let Some(at) = found.iter().position(|row| row.record.id == *id) else {
                 named.refused.push((id.clone(), "no such image".to_owned()));
                 continue;
@@ -128,6 +132,33 @@ impl Named {
         }
         Ok(named)
     }
+}
+
+/// The rows of these ids, and the ids that are none: a database refuses the whole request for one
+/// that has not the column's form (`123` where ids are UUIDs).
+async fn rows_named(
+    records: &Arc<dyn Records>,
+    ids: &[RecordId],
+) -> Result<(Vec<Found>, Vec<RecordId>), RecordError> {
+    let why = match records.rows_by_id(ids).await {
+        Ok(found) => return Ok((found, Vec::new())),
+        Err(RecordError::Misconfigured(why)) => why,
+        Err(error) => return Err(error),
+    };
+    // Only if the table itself can be read is it the ids' fault.
+    let some = [SUCCESS.to_owned(), ERROR.to_owned()];
+    if records.candidates(&some, None, 1).await.is_err() {
+        return Err(RecordError::Misconfigured(why));
+    }
+    let (mut found, mut mistyped) = (Vec::new(), Vec::new());
+    for id in ids {
+        match records.rows_by_id(std::slice::from_ref(id)).await {
+            Ok(rows) => found.extend(rows),
+            Err(RecordError::Misconfigured(_)) => mistyped.push(id.clone()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((found, mistyped))
 }
 
 /// Rows of a selection, split into pages; those in hand are left out and counted.

@@ -191,7 +191,7 @@ fn print_consequence(purpose: &Purpose, config: &Config, out: &mut impl Write) -
         Purpose::Change(to) => to,
     };
     let status = records.statuses.in_table(to.review_status());
-    if records.pick_up.iter().any(|waiting| waiting == status) {
+    if records.picks_up(to.review_status()) {
         return writeln!(out, "The next run reviews images that are {status}.");
     }
     writeln!(

@@ -330,12 +330,21 @@ impl Batch {
         let stuck = Selection::stuck(self.ports.clock.now() - STUCK_AFTER);
         let stuck = timeout(COUNT_AT_MOST, self.ports.records.count_of(&stuck));
         let stuck = stuck.await.ok().and_then(Result::ok);
+        let parked = match self.plan.parked.clone() {
+            None => None,
+            Some(status) => {
+                let parked = [status];
+                let parked = timeout(COUNT_AT_MOST, self.ports.records.count(&parked));
+                parked.await.ok().and_then(Result::ok)
+            }
+        };
         let spent = self.ports.tries.spent().await.unwrap_or(UNKNOWN);
         let report = Report {
             run: self.plan.run.clone(),
             counts: self.counts,
             remaining,
             stuck,
+            parked,
             spent,
             reasons: std::mem::take(&mut self.reasons),
             elapsed: self.started.elapsed(),

@@ -133,6 +133,7 @@ fn the_process_that_may_die() {
     let plan = Plan {
         run,
         pick_up: vec!["downloaded".into()],
+        parked: None,
         batch: 100,
         limit: None,
         only: None,

@@ -120,6 +120,10 @@ async fn marked_images_count_as_good_and_are_counted_until_they_are_reviewed() {
     let marked = ("rerun_for_clarity".to_owned(), "good".to_owned());
     assert_eq!(rows(folder).iter().filter(|row| **row == marked).count(), 2);
 
+    // A run that finds nothing else to do counts them, too.
+    let (_, out, _) = say(folder, &["review"]).await;
+    assert!(out.contains("Marked for a rerun, and good until then: 2"), "{out}");
+    assert!(out.contains("parked=2"), "{out}");
     let (_, out, _) = say(folder, &["doctor"]).await;
     assert!(out.contains("2 images are parked as rerun_for_clarity"), "{out}");
     let (_, out, _) =

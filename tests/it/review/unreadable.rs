@@ -227,6 +227,7 @@ async fn review(folder: &Path, base_url: String, n_rows: usize) {
     let plan = Plan {
         run: "run".into(),
         pick_up: vec!["downloaded".into()],
+        parked: None,
         batch: 100,
         limit: None,
         only: None,

@@ -339,6 +339,7 @@ impl World {
         let plan = Plan {
             run,
             pick_up: vec!["downloaded".into()],
+            parked: None,
             batch: 100,
             limit: self.limit,
             only: None,

@@ -14,8 +14,8 @@ use lookout::drill::stand_in::{Behaviour, StandIn, StandInSettings};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::doctor::{Said, doctor};
 use crate::config::folder;
-use crate::doctor::{Said, doctor};
 
 /// What the table holds.
 #[derive(Clone, Copy)]

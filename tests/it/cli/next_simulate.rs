@@ -37,7 +37,8 @@ fn config(schedules: &[(&str, &str)]) -> Config {
 fn next_text(config: &Config, number: usize, format: Format) -> String {
     let schedules: Vec<_> = config.schedules.iter().collect();
     let mut out = Vec::new();
-    next::print(&schedules, number, at(NOW), format, &mut out).unwrap();
+    let ahead = next::Ahead { schedules: &schedules, pauses: &[], number, now: at(NOW) };
+    next::print(&ahead, format, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
