@@ -356,6 +356,29 @@ fn outcome(told: &[Told], now: DateTime<Utc>) -> (Outcome, String) {
     best
 }
 
+/// What is left to say where nothing is missing: whether every message reached somebody.
+fn conclusion(bad: &[BadSlot]) -> (String, Tone) {
+    let count = |outcome: Outcome| bad.iter().filter(|slot| slot.outcome == outcome).count();
+    let undelivered = match count(Outcome::DeadLettered) {
+        0 => None,
+        n => Some(format!("{n} undelivered (`lookout alert dead` lists them)")),
+    };
+    let suppressed = match count(Outcome::Suppressed) {
+        0 => None,
+        n => Some(format!("{n} that no channel is set up for")),
+    };
+    let lost: Vec<String> = undelivered.into_iter().chain(suppressed).collect();
+    if lost.is_empty() {
+        let words = "Complete: every run has its verdict, and every bad run its message.";
+        return (words.to_owned(), Tone::Good);
+    }
+    let words = format!(
+        "Every run has its verdict, but not every message reached a person: {}.",
+        lost.join(", ")
+    );
+    (words, Tone::Warning)
+}
+
 /// Prints it.
 ///
 /// # Errors
@@ -382,8 +405,8 @@ pub fn print(report: &Report, format: Format, out: &mut impl Write) -> io::Resul
                 Outcome::Delivered => ("delivered", Tone::Good),
                 Outcome::Suppressed => ("suppressed", Tone::Warning),
                 Outcome::Forgotten => ("no longer kept", Tone::Warning),
-                Outcome::DeadLettered => ("given up", Tone::Warning),
-                Outcome::Waiting => ("on its way", Tone::Warning),
+                Outcome::DeadLettered => ("undelivered", Tone::Warning),
+                Outcome::Waiting => ("being sent", Tone::Warning),
                 Outcome::Missing => ("missing", Tone::Bad),
             };
             table.row([
@@ -399,10 +422,13 @@ pub fn print(report: &Report, format: Format, out: &mut impl Write) -> io::Resul
     }
     writeln!(out)?;
     if report.ok {
-        let words = "Nothing is missing: every run has its verdict, every bad one its message.";
-        return writeln!(out, "{}", Tone::Good.paint(words, style));
+        let (words, tone) = conclusion(&report.bad);
+        return writeln!(out, "{}", tone.paint(&words, style));
     }
-    let words = format!("{} thing(s) missing:", report.problems.len());
+    let words = match report.problems.len() {
+        1 => "1 problem:".to_owned(),
+        n => format!("{n} problems:"),
+    };
     writeln!(out, "{}", Tone::Bad.paint(&words, style))?;
     for problem in &report.problems {
         let due = utc(problem.due_at);

@@ -174,7 +174,9 @@ async fn carry_out(
     let screen = Arc::new(Screen::new(config.redactor(), form));
     if let Some(expected) = first {
         let waiting = first_run::waiting(&review).await;
-        screen.hear(&News::Line(first_run::line(&expected, waiting)));
+        if let Some(line) = first_run::line(&expected, waiting) {
+            screen.hear(&News::Line(line));
+        }
     }
     let listener = Arc::clone(&screen) as Arc<dyn Listener>;
     let report = batch::run(review.ports, review.plan, wishes, listener).await;

@@ -99,14 +99,14 @@ pub(super) fn text(findings: &[Finding]) -> String {
     let count = |state: State| findings.iter().filter(|finding| finding.state == state).count();
     let (n_failed, n_silent) = (count(State::Failed), count(State::Unavailable));
     let summary = match (n_failed, n_silent) {
-        (0, 0) => "Everything that was asked answers.".to_owned(),
-        (0, n) => format!("{n} without an answer just now; try again later."),
-        (n, 0) => format!("{n} to be repaired."),
-        (failed, silent) => format!("{failed} to be repaired, {silent} without an answer."),
+        (0, 0) => "Everything that was tested works.".to_owned(),
+        (0, n) => format!("{n} did not respond; try again later."),
+        (n, 0) => format!("{n} must be fixed."),
+        (failed, silent) => format!("{failed} must be fixed, {silent} did not respond."),
     };
     let _ = writeln!(
         out,
-        "\n{summary} Not asked ({}): see the lines with -. Nothing was changed, no message sent.",
+        "\n{summary} Not tested: {}, marked -. Nothing was changed and no message was sent.",
         count(State::NotChecked)
     );
     out

@@ -37,13 +37,16 @@ pub(super) async fn waiting(review: &Review) -> Option<u64> {
 }
 
 /// What is said.
-pub(super) fn line(expected: &Expected, waiting: Option<u64>) -> Line {
+pub(super) fn line(expected: &Expected, waiting: Option<u64>) -> Option<Line> {
     let text = match waiting {
+        // Nothing to pay for.
+        Some(0) => return None,
+        Some(1) => format!("first review here; the image that waits: {}", expected.said(1)),
         Some(n) => format!("first review here; the {n} images that wait: {}", expected.said(n)),
         None => format!(
             "first review here; how many images wait is not known; 1,000 of them: {}",
             expected.said(1_000)
         ),
     };
-    Line::Note { text }
+    Some(Line::Note { text })
 }

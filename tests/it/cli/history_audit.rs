@@ -61,6 +61,13 @@ async fn an_audit_is_clean_when_the_bad_run_was_told() {
     insta::assert_snapshot!(String::from_utf8(out).unwrap());
 }
 
+/// The last line for people.
+fn conclusion(report: &Report) -> String {
+    let mut out = Vec::new();
+    audit::print(report, Format::Text(Style::Plain), &mut out).unwrap();
+    String::from_utf8(out).unwrap().lines().last().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn a_message_that_was_given_up_or_that_nobody_wanted_is_accounted_for() {
     let past = a_morning_with_a_missed_run().await;
@@ -70,6 +77,7 @@ async fn a_message_that_was_given_up_or_that_nobody_wanted_is_accounted_for() {
     assert!(given_up.ok, "{:?}", given_up.problems);
     assert_eq!(given_up.bad[0].outcome, Outcome::DeadLettered);
     assert!(given_up.bad[0].detail.contains("404"), "{:?}", given_up.bad[0]);
+    assert!(conclusion(&given_up).contains("1 undelivered"), "{}", conclusion(&given_up));
 
     let past = a_morning_with_a_missed_run().await;
     let news = past.db.undistributed().await.unwrap().remove(0);
@@ -77,6 +85,7 @@ async fn a_message_that_was_given_up_or_that_nobody_wanted_is_accounted_for() {
     let unwanted = report(&past).await;
     assert!(unwanted.ok, "{:?}", unwanted.problems);
     assert_eq!(unwanted.bad[0].outcome, Outcome::Suppressed);
+    assert!(conclusion(&unwanted).contains("no channel is set up"), "{}", conclusion(&unwanted));
 }
 
 #[tokio::test]
