@@ -182,7 +182,7 @@ async fn carry_out(
     let report = batch::run(review.ports, review.plan, wishes, listener).await;
     screen.clear();
     if is_of_one && report.counts.claimed == 0 && report.complaint().is_none() {
-        let text = "there is no record with this id, or somebody is working on it";
+        let text = "there is no image with this id, or it is being processed";
         return Ok(complain(text, EXIT_FAILED));
     }
     Ok(close(&report, &screen, form, &config.redactor()))

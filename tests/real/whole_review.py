@@ -82,7 +82,7 @@ def doctor(folder, gemini, n_rows):
             for state in ("good", "warning", "not_checked", "failed", "unavailable")}
     for state, words in [
             ("good", f"table and columns are there; {n_rows} images wait (downloaded)"),
-            ("good", "the picture of row"), ("good", f"the {n_rows} images that wait: about 0.0"),
+            ("good", "the image of row"), ("good", f"the {n_rows} images that wait: about 0.0"),
             ("warning", "2 images are in processing for more than a day"),
             ("warning", "1 image is good by accident"),
             ("not_checked", "whether rows may be changed")]:

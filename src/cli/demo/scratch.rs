@@ -176,7 +176,7 @@ fn visitors_pictures(folder: &Path) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     }
     if pictures.is_empty() {
         bail!(
-            "{} holds no pictures ({}); give a folder with some, or leave --images out",
+            "{} holds no images ({}); name a folder with some, or leave out --images",
             folder.display(),
             PICTURE_ENDINGS.join(", ")
         );

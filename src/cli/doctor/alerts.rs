@@ -47,7 +47,7 @@ async fn ask(settings: &ChannelSettings) -> Finding {
                 SendError::Doubtful { .. } => State::Warning,
                 SendError::Refused { .. } | SendError::Broken { .. } => State::Failed,
             };
-            let instead = "nobody is told this way as long as it is so";
+            let instead = "no alert arrives this way until this is fixed";
             Finding::new("channel", state, error.to_string(), instead)
         }
     }

@@ -15,7 +15,7 @@ use crate::review::source::{Source, SourceError};
 /// A folder on this machine.
 pub(super) fn of_folder(folder: &Path, settings: &PictureSettings) -> Finding {
     let shown = folder.display();
-    let instead = "put pictures there, or set [images] path, or IMAGE_URL in .env";
+    let instead = "put images there, or set [images] path, or IMAGE_URL in .env";
     let files = match files_below(folder) {
         Ok(files) => files,
         Err(error) => {
@@ -32,7 +32,7 @@ pub(super) fn of_folder(folder: &Path, settings: &PictureSettings) -> Finding {
         Some((name, header)) => Finding::good(
             "images",
             format!(
-                "{} files below {shown}; {name} is a picture of {} × {}",
+                "{} files below {shown}; {name} is an image of {} × {}",
                 files.len(),
                 header.width,
                 header.height
@@ -42,7 +42,7 @@ pub(super) fn of_folder(folder: &Path, settings: &PictureSettings) -> Finding {
             Finding::new("images", State::Warning, format!("nothing below {shown}"), instead)
         }
         None => {
-            let what = format!("none of the {} files below {shown} is a picture", files.len());
+            let what = format!("none of the {} files below {shown} is an image", files.len());
             Finding::new("images", State::Failed, what, instead)
         }
     }
@@ -55,7 +55,7 @@ pub(super) async fn of_rows(
     settings: &PictureSettings,
 ) -> Finding {
     if rows.is_empty() {
-        let what = "there is no row whose picture could be fetched";
+        let what = "there is no row whose image could be fetched";
         return Finding::new("images", State::NotChecked, what, "");
     }
     let mut why = (State::Failed, String::new());
@@ -74,7 +74,7 @@ pub(super) async fn of_rows(
         match picture::probe(&bytes, settings) {
             Ok(header) => {
                 let what = format!(
-                    "the picture of row {} is there: {} × {}, {} kB",
+                    "the image of row {} is there: {} × {}, {} kB",
                     row.id.0,
                     header.width,
                     header.height,

@@ -189,7 +189,7 @@ fn text(looked: &Looked, n_unreadable: u64, style: Style, out: &mut impl Write) 
         (Some(usd), _) => format!("at least {usd:.4} USD"),
         (None, _) => "an unknown price".to_owned(),
     };
-    writeln!(out, "Nothing was written. This cost {cost} for {} pictures.", looked.spent.tries)
+    writeln!(out, "Nothing was written. This cost {cost} for {} images.", looked.spent.tries)
 }
 
 /// Two lines a row: before and now.

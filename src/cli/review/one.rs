@@ -105,19 +105,19 @@ async fn read(path: &Path, max_bytes: u64) -> Result<Bytes, String> {
 }
 
 async fn download(settings: &ReviewSettings, address: &str) -> Result<Bytes, String> {
-    let told = |error| format!("the picture can't be fetched: {}", http::describe(error));
+    let told = |error| format!("the image can't be fetched: {}", http::describe(error));
     let client = http::client(settings.reviewer.connect_timeout).map_err(told)?;
     let request = client.get(address).timeout(settings.reviewer.attempt_timeout);
     let answer = request.send().await.map_err(told)?;
     if !answer.status().is_success() {
-        return Err(format!("the picture can't be fetched: {}", answer.status()));
+        return Err(format!("the image can't be fetched: {}", answer.status()));
     }
     let mut bytes = BytesMut::new();
     let mut stream = answer.bytes_stream();
     while let Some(chunk) = stream.next().await {
         bytes.extend_from_slice(&chunk.map_err(told)?);
         if bytes.len() as u64 > settings.picture.max_bytes {
-            return Err(format!("the picture is larger than {} bytes", settings.picture.max_bytes));
+            return Err(format!("the image is larger than {} bytes", settings.picture.max_bytes));
         }
     }
     Ok(bytes.freeze())

@@ -140,7 +140,7 @@ async fn everything_that_answers_is_good_and_nothing_is_changed_or_sent() {
     for part in ["state", "clock", "records", "images", "reviewer", "channel"] {
         assert_eq!(said.about(part).0, "good", "{part}\n{}", said.text);
     }
-    assert!(said.about("images").1.contains("cat is a picture of"), "{}", said.text);
+    assert!(said.about("images").1.contains("cat is an image of"), "{}", said.text);
     assert!(said.text.contains("not_checked"), "what was not asked is named: {}", said.text);
     assert!(!said.text.contains("fake-hook-token"), "{}", said.text);
     assert_eq!(asked.lock().unwrap().as_slice(), ["HEAD /"], "no message, no call of the hook");

@@ -129,7 +129,7 @@ async fn stuck_rows_and_accidents_of_the_old_service_are_counted_and_the_backlog
     assert!(good.contains("2 images are being processed"), "{good}");
     assert!(good.contains("the 1240 images that wait: about "), "{good}");
     assert!(good.contains("(an estimate: no answer of it was seen here)"), "{good}");
-    assert!(good.contains("the picture of row 7 is there"), "{good}");
+    assert!(good.contains("the image of row 7 is there"), "{good}");
     assert!(words(&said, "not_checked").contains("whether rows may be changed"));
     assert!(asked.iter().all(|one| one.starts_with("GET") || one.starts_with("HEAD")), "{asked:?}");
     assert!(asked.iter().any(|one| one.starts_with("GET /bucket/cat__0.jpg")), "{asked:?}");
@@ -141,7 +141,7 @@ async fn pictures_in_s3_are_fetched_with_a_signature() {
                 endpoint = \"SERVER\"\npath_style = true\nkey = \"{job_id}__{image_index}.jpg\"\n";
     let (said, asked) = ask(BUSY, "some-secret-key", toml).await;
     assert_eq!(said.code, 0, "{}", said.text);
-    assert!(words(&said, "good").contains("the picture of row 7 is there"), "{}", said.text);
+    assert!(words(&said, "good").contains("the image of row 7 is there"), "{}", said.text);
     let signed = |one: &String| one.contains("/bucket/cat__0.jpg") && one.contains("Signature");
     assert!(asked.iter().any(signed), "{asked:?}");
 }

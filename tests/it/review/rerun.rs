@@ -221,7 +221,7 @@ async fn one_image_is_named_and_what_can_not_be_done_is_said() {
     assert!(!statuses(folder).contains_key("rerun_for_clarity"));
     let (code, _, err) = say(folder, &["review", "--id", "nobody"]).await;
     assert_eq!(code, 1);
-    assert!(err.contains("there is no record with this id"), "{err}");
+    assert!(err.contains("there is no image with this id"), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
