@@ -129,7 +129,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 75 try again later, 78 wrong config
 /// The command line with its help.
 #[must_use]
 pub fn command() -> Command {
-    let mut command = Cli::command().after_help(AFTER);
+    // Wider lines are hard to read, whatever the terminal has.
+    let mut command = Cli::command().after_help(AFTER).max_term_width(100);
     for (path, examples) in EXAMPLES {
         let path: Vec<&str> = path.split(' ').collect();
         command = with_examples(command, &path, examples);
