@@ -134,14 +134,14 @@ fn narrow(slots: &[SlotRow], now: DateTime<Utc>) -> Table {
             verdict_cell(slot),
             took.into(),
             slot.run.as_deref().map_or("-", short).into(),
-            told(slot).into(),
+            result(slot).into(),
         ]);
     }
     table
 }
 
 /// What came of the run in numbers, then why.
-fn told(slot: &SlotRow) -> String {
+fn result(slot: &SlotRow) -> String {
     let count = |name: &str| slot.summary.counts.get(name).copied().filter(|n| *n > 0);
     let counted = [("succeeded", "reviewed"), ("errored", "errors"), ("returned", "returned")]
         .into_iter()

@@ -49,7 +49,7 @@ pub(super) async fn run(arguments: DemoArguments) -> anyhow::Result<u8> {
     match perform(&arguments).await {
         // Nobody watches any more, so the demo is over.
         Err(error) if is_broken_pipe(&error) => Ok(EXIT_OK),
-        told => told.map(|()| EXIT_OK),
+        played => played.map(|()| EXIT_OK),
     }
 }
 
@@ -80,8 +80,8 @@ async fn perform(arguments: &DemoArguments) -> anyhow::Result<()> {
     let mut story =
         Story { scratch: &scratch, gemini: &gemini, receiver, state, page: &page, n_messages: 0 };
     let ending = if arguments.once { Ending::Once } else { Ending::GoesOn };
-    let told = tokio::select! {
-        told = story.tell(ending) => told,
+    let played = tokio::select! {
+        played = story.play(ending) => played,
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
     stop.cancel();
@@ -89,7 +89,7 @@ async fn perform(arguments: &DemoArguments) -> anyhow::Result<()> {
     // A keeper outlives its daemon; nobody would look at what it does here.
     run_now::stop_all(&runs).await?;
     gemini.shutdown().await;
-    told.and_then(|()| {
+    played.and_then(|()| {
         let text = format!("\nEverything the demo wrote is in {}.", scratch.root.display());
         Ok(story::say(&text)?)
     })

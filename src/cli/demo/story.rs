@@ -52,12 +52,12 @@ pub(super) struct Story<'a> {
 struct Scene {
     title: &'static str,
     outcome: String,
-    told: String,
+    messages: String,
 }
 
 impl Story<'_> {
     /// Tells the whole story.
-    pub(super) async fn tell(&mut self, ending: Ending) -> anyhow::Result<()> {
+    pub(super) async fn play(&mut self, ending: Ending) -> anyhow::Result<()> {
         self.introduce()?;
         let mut scenes = vec![self.good_run().await?];
         scenes.push(self.outage().await?);
@@ -111,7 +111,7 @@ impl Story<'_> {
         say("A broken file is tried three times, with pauses, before it is marked as an error;\n\
              that can take until the next run. Nobody gets a message: the run is fine.")?;
         expect(&run, Verdict::Completed)?;
-        Ok(Scene { title: "A good run", outcome: outcome(&run), told: "nobody".into() })
+        Ok(Scene { title: "A good run", outcome: outcome(&run), messages: "nobody".into() })
     }
 
     async fn outage(&mut self) -> anyhow::Result<Scene> {
@@ -137,7 +137,7 @@ impl Story<'_> {
         Ok(Scene {
             title: "Gemini answers 503",
             outcome: outcome(&run),
-            told: "one message".into(),
+            messages: "one message".into(),
         })
     }
 
@@ -153,7 +153,7 @@ impl Story<'_> {
         Ok(Scene {
             title: "Gemini is back",
             outcome: outcome(&run),
-            told: "one message: resolved".into(),
+            messages: "one message: resolved".into(),
         })
     }
 
@@ -176,7 +176,7 @@ impl Story<'_> {
         Ok(Scene {
             title: "No completion message",
             outcome: outcome(&run),
-            told: "one message".into(),
+            messages: "one message".into(),
         })
     }
 
@@ -229,7 +229,7 @@ impl Story<'_> {
         say("\nWhat you saw")?;
         say(&format!("    {:<21}  {:<22}  {}", "scene", "message", "run"))?;
         for scene in scenes {
-            say(&format!("    {:<21}  {:<22}  {}", scene.title, scene.told, scene.outcome))?;
+            say(&format!("    {:<21}  {:<22}  {}", scene.title, scene.messages, scene.outcome))?;
         }
         let rows = reviewed(&self.scratch.root).await?;
         let n_errors = rows.iter().filter(|row| row.status == "error").count();

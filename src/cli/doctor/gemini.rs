@@ -51,7 +51,7 @@ pub(super) async fn examine(config: &Config, calls: Calls) -> Examined {
     let (checks, clock_of_the_service) =
         tokio::join!(gemini.check_key_and_model(), clock(&settings.base_url));
     let mut findings: Vec<Finding> =
-        checks.into_iter().map(|check| told(check, &settings.model)).collect();
+        checks.into_iter().map(|check| key_finding(check, &settings.model)).collect();
     match calls {
         Calls::None => findings.push(Finding::new(
             "reviewer",
@@ -81,7 +81,7 @@ fn without_key(config: &Config) -> Finding {
     Finding::new("reviewer", state, "there is no key for Gemini", instead)
 }
 
-fn told(check: KeyCheck, model: &str) -> Finding {
+fn key_finding(check: KeyCheck, model: &str) -> Finding {
     let name = format!("key {} of {}", check.key, check.project);
     let good = match &check.finding {
         Found::Good { display_name: Some(display_name) } => {

@@ -126,7 +126,7 @@ fn time(one: &TryRow) -> String {
     let provider = one.provider_ms.map(|ms| format!(", {} of it at the provider", span(ms)));
     let billed = match one.possibly_billed {
         0 => String::new(),
-        n => format!(", {n} without an answer and perhaps billed"),
+        n => format!(", {n} without a response, possibly billed"),
     };
     let requests = if one.attempts == 1 { "request" } else { "requests" };
     format!("{took}{} ({} {requests}{billed})", provider.unwrap_or_default(), one.attempts)
@@ -210,7 +210,7 @@ mod tests {
            model    gemini-x asked, gemini-x-001 answered
            prompt   hash 0123abcd
            cost     0.000769 USD (1698 tokens in, 104 out)
-           time     2 s, 1 s of it at the provider (2 requests, 1 without an answer and perhaps billed)
+           time     2 s, 1 s of it at the provider (2 requests, 1 without a response, possibly billed)
 
         3. 2026-11-22 12:21:00 UTC (1 min ago), run 01a2038b-f585
            outcome  answered
@@ -219,7 +219,7 @@ mod tests {
            model    gemini-x asked, it did not say which one answered
            prompt   hash 0123abcd
            cost     unknown (1698 tokens in, 104 out)
-           time     2 s, 1 s of it at the provider (2 requests, 1 without an answer and perhaps billed)
+           time     2 s, 1 s of it at the provider (2 requests, 1 without a response, possibly billed)
         ");
     }
 }

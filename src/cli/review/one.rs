@@ -96,26 +96,26 @@ fn address_below(folder: &Path, job: &str) -> Option<String> {
 }
 
 async fn read(path: &Path, max_bytes: u64) -> Result<Bytes, String> {
-    let told = |error: std::io::Error| format!("{} can't be read: {error}", path.display());
-    let metadata = tokio::fs::metadata(path).await.map_err(told)?;
+    let message = |error: std::io::Error| format!("{} can't be read: {error}", path.display());
+    let metadata = tokio::fs::metadata(path).await.map_err(message)?;
     if metadata.len() > max_bytes {
         return Err(format!("{} is larger than {max_bytes} bytes", path.display()));
     }
-    tokio::fs::read(path).await.map(Bytes::from).map_err(told)
+    tokio::fs::read(path).await.map(Bytes::from).map_err(message)
 }
 
 async fn download(settings: &ReviewSettings, address: &str) -> Result<Bytes, String> {
-    let told = |error| format!("the image can't be fetched: {}", http::describe(error));
-    let client = http::client(settings.reviewer.connect_timeout).map_err(told)?;
+    let message = |error| format!("the image can't be fetched: {}", http::describe(error));
+    let client = http::client(settings.reviewer.connect_timeout).map_err(message)?;
     let request = client.get(address).timeout(settings.reviewer.attempt_timeout);
-    let answer = request.send().await.map_err(told)?;
+    let answer = request.send().await.map_err(message)?;
     if !answer.status().is_success() {
         return Err(format!("the image can't be fetched: {}", answer.status()));
     }
     let mut bytes = BytesMut::new();
     let mut stream = answer.bytes_stream();
     while let Some(chunk) = stream.next().await {
-        bytes.extend_from_slice(&chunk.map_err(told)?);
+        bytes.extend_from_slice(&chunk.map_err(message)?);
         if bytes.len() as u64 > settings.picture.max_bytes {
             return Err(format!("the image is larger than {} bytes", settings.picture.max_bytes));
         }
