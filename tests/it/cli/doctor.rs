@@ -181,7 +181,7 @@ async fn one_small_request_finds_what_no_free_question_does() {
     let root = with_a_photograph();
     let no_quota = r#"{"error":{"code":429,"message":"Quota exceeded, limit: 0, model: m"}}"#;
     let retired = r#"{"error":{"code":404,"message":"models/m is not found for API version"}}"#;
-    let spend_cap = include_str!("../fixtures/gemini/err-429-spend-cap.json");
+    let spend_cap = include_str!("../../fixtures/gemini/err-429-spend-cap.json");
     for (status, body, words, instead) in [
         (429, spend_cap, "spend cap reached", "ai.studio/spend"),
         (429, no_quota, "no quota", "link billing"),
