@@ -11,6 +11,7 @@
 //! server in place of Gemini, for the demo and the tests.
 
 pub mod clock;
+pub mod duration;
 pub mod http;
 pub mod protocol;
 pub mod pulse;

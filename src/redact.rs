@@ -19,28 +19,121 @@ pub const MARK: &str = "[redacted]";
 /// provider we talk to are far longer.
 const SHORTEST_SECRET: usize = 8;
 
-/// Part of an environment variable's name that says its value is a secret.
-const SECRET_NAMES: [&str; 9] = [
+/// Words of a name that say its value is a secret.
+const SECRET_WORDS: [&str; 21] = [
     "KEY",
+    "KEYS",
+    "APIKEY",
+    "APIKEYS",
+    "ACCESSKEY",
+    "SECRETKEY",
+    "PRIVATEKEY",
     "TOKEN",
+    "TOKENS",
+    "AUTHTOKEN",
+    "ACCESSTOKEN",
+    "APITOKEN",
     "SECRET",
-    "PASSWORD",
-    "PASSWD",
-    "WEBHOOK",
+    "SECRETS",
     "CREDENTIAL",
-    "SMTP_URL",
-    "DATABASE_URL",
+    "CREDENTIALS",
+    "PASSPHRASE",
+    "AUTHORIZATION",
+    "BEARER",
+    "JWT",
+    "COOKIE",
 ];
 
-/// The same as a whole word of the name, the last one: `DB_PASS`, but not `COMPASS_URL`;
-/// `MYSQL_PWD`, but not `PWD`, the working directory.
-const LAST_SECRET_WORDS: [&str; 6] = ["PASS", "PWD", "AUTH", "PRIVATE", "DSN", "CREDS"];
+/// The same as the last word only: `DB_PASS`, but not `PASS_THROUGH`; `PROXY_AUTH`, but not
+/// `AUTH_MODE`. Alone, `PWD` is the working directory and `AUTH` a mode.
+const LAST_SECRET_WORDS: [&str; 5] = ["PASS", "PWD", "AUTH", "PRIVATE", "CREDS"];
 
-fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    SECRET_NAMES.iter().any(|part| name.contains(part))
-        || name.rsplit_once('_').is_some_and(|(_, last)| LAST_SECRET_WORDS.contains(&last))
-        || name == "DSN"
+/// Ends of a word: `PGPASSWORD`, `MYSQLPASSWD`, `CLIENTSECRET`.
+const SECRET_ENDS: [&str; 3] = ["PASSWORD", "PASSWD", "SECRET"];
+
+/// Names whose value is an address that is itself the secret.
+const SECRET_ADDRESSES: [&str; 3] = ["WEBHOOK", "WEBHOOKS", "DSN"];
+
+/// The same, as the whole end of a name.
+const SECRET_URLS: [&str; 4] = ["SMTP_URL", "DATABASE_URL", "REDIS_URL", "AMQP_URL"];
+
+/// Whether a variable or header with this name and value is a secret: by the words of its name, unless
+/// the value is plainly something else (a switch, a number, a path, an address without credentials).
+#[must_use]
+pub fn is_secret(name: &str, value: &str) -> bool {
+    let words = words(name);
+    let last = words.last().map_or("", String::as_str);
+    let has = |known: &[&str]| words.iter().any(|word| known.contains(&word.as_str()));
+    let joined = words.join("_");
+    if has(&SECRET_ADDRESSES) || SECRET_URLS.iter().any(|end| joined.ends_with(end)) {
+        return !is_switch(value) && !is_short_number(value);
+    }
+    let is_password = words.len() > 1 && LAST_SECRET_WORDS.contains(&last)
+        || words.iter().any(|word| SECRET_ENDS.iter().any(|end| word.ends_with(end)));
+    if is_password {
+        return !is_switch(value) && !is_path(value);
+    }
+    // What is published is none: `SSH_PUBLIC_KEY`.
+    has(&SECRET_WORDS)
+        && !has(&["PUBLIC"])
+        && !(is_switch(value) || is_short_number(value) || is_path(value) || is_open_address(value))
+}
+
+/// `GEMINI_API_KEY`, `X-Api-Key` and `apiKey` have the same words.
+fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut before = '_';
+    for letter in name.chars() {
+        let is_start = letter.is_ascii_uppercase() && before.is_ascii_lowercase();
+        if !letter.is_ascii_alphanumeric() || is_start {
+            words.push(String::new());
+        }
+        if letter.is_ascii_alphanumeric()
+            && let Some(word) = words.last_mut()
+        {
+            word.push(letter.to_ascii_uppercase());
+        }
+        before = letter;
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+fn is_switch(value: &str) -> bool {
+    let switches = ["", "true", "false", "yes", "no", "on", "off", "none", "null"];
+    switches.iter().any(|switch| value.trim().eq_ignore_ascii_case(switch))
+}
+
+/// A count, a limit, a port: nobody's key.
+fn is_short_number(value: &str) -> bool {
+    let value = value.trim();
+    value.len() < SHORTEST_SECRET && value.chars().all(|c| c.is_ascii_digit() || c == '.')
+}
+
+/// A key in base64 may begin with `/`, but it has no dot and no folder that a system has.
+fn is_path(value: &str) -> bool {
+    const ROOTS: [&str; 14] = [
+        "app", "config", "data", "dev", "etc", "home", "mnt", "opt", "root", "run", "secrets",
+        "srv", "usr", "var",
+    ];
+    let value = value.trim();
+    if ["./", "../", "~/"].iter().any(|start| value.starts_with(start)) {
+        return true;
+    }
+    let Some(rest) = value.strip_prefix('/') else { return false };
+    let is_known = rest.split_once('/').is_some_and(|(root, _)| ROOTS.contains(&root));
+    let file = rest.rsplit('/').next().unwrap_or(rest);
+    let has_end = file.rsplit_once('.').is_some_and(|(stem, end)| {
+        !stem.is_empty() && (1..=5).contains(&end.len()) && end.chars().all(char::is_alphanumeric)
+    });
+    is_known || has_end
+}
+
+/// A web address that holds neither a user nor parameters.
+fn is_open_address(value: &str) -> bool {
+    let value = value.trim();
+    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.contains(['@', '?', '#']))
 }
 
 /// Shapes of secrets; the first group, if there is one, is kept. Static, so a pattern that does
@@ -92,10 +185,9 @@ impl Redactor {
     /// Takes the values of all variables whose name says they are secret; a list separated by
     /// commas counts as its parts, too.
     pub fn from_environment<'a>(vars: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let secrets =
-            vars.into_iter().filter(|(name, _)| is_secret_name(name)).flat_map(|(_, value)| {
-                value.split(',').map(str::trim).chain([value.trim()]).map(Secret::new)
-            });
+        let secrets = vars.into_iter().filter(|(name, value)| is_secret(name, value)).flat_map(
+            |(_, value)| value.split(',').map(str::trim).chain([value.trim()]).map(Secret::new),
+        );
         Self::new(secrets)
     }
 
@@ -127,11 +219,86 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_are_secret_by_their_names() {
-        let secret = ["API_KEY", "DB_PASS", "MYSQL_PWD", "PROXY_AUTH", "SENTRY_DSN", "DSN"];
-        let open = ["PWD", "COMPASS_URL", "GIT_AUTHOR_NAME", "SSH_AUTH_SOCK", "HOME"];
-        assert!(secret.iter().all(|name| is_secret_name(name)));
-        assert!(!open.iter().any(|name| is_secret_name(name)));
+    fn variables_are_secret_by_the_words_of_their_names() {
+        let value = "a-value-long-enough-to-hide";
+        for name in [
+            "API_KEY",
+            "GEMINI_API_KEY",
+            "apiKey",
+            "X-Api-Key",
+            "OPENAI_APIKEY",
+            "DB_PASS",
+            "MYSQL_PWD",
+            "PGPASSWORD",
+            "DB_PASSWORD_2",
+            "CLIENT_SECRET",
+            "CLIENTSECRET",
+            "PROXY_AUTH",
+            "SENTRY_DSN",
+            "DSN",
+            "GITHUB_TOKEN",
+            "TOKEN",
+            "SLACK_WEBHOOK_URL",
+            "SMTP_URL",
+            "APP_DATABASE_URL",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_CREDENTIALS",
+            "Authorization",
+            "SSH_PASSPHRASE",
+            "Cookie",
+        ] {
+            assert!(is_secret(name, value), "{name}");
+        }
+        for name in [
+            "PWD",
+            "COMPASS_URL",
+            "GIT_AUTHOR_NAME",
+            "SSH_AUTH_SOCK",
+            "HOME",
+            "KEYSPACE",
+            "MONKEY",
+            "KEYBOARD",
+            "KEYCLOAK_REALM",
+            "TOKENIZERS_PARALLELISM",
+            "TOKENIZER",
+            "SECRETARY",
+            "PASS_THROUGH",
+            "AUTH_MODE",
+            "AUTHOR",
+            "SSH_PUBLIC_KEY",
+            "Accept",
+            "Content-Type",
+        ] {
+            assert!(!is_secret(name, value), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_plainly_something_else_is_no_secret() {
+        for (name, value) in [
+            ("GOOGLE_APPLICATION_CREDENTIALS", "/srv/key.json"),
+            ("TLS_KEY", "/etc/ssl/private/lookout"),
+            ("TLS_KEY", "./tls.key"),
+            ("DB_PASSWORD", "/run/secrets/db-password"),
+            ("TOKEN_URL", "https://id.example.org/oauth/token"),
+            ("USE_TOKEN", "True"),
+            ("MAX_TOKENS", "4096"),
+            ("API_KEY", ""),
+        ] {
+            assert!(!is_secret(name, value), "{name}={value}");
+        }
+        for (name, value) in [
+            // Base64 that looks like a path, and addresses that are or hold the secret.
+            ("AWS_SECRET_ACCESS_KEY", "/wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+            ("TOKEN_URL", "https://me:hunter22@id.example.org/token"),
+            ("TOKEN_URL", "https://id.example.org/token?sig=abc"),
+            ("SLACK_WEBHOOK_URL", "https://hooks.example.org/services/T0"),
+            ("DB_PASSWORD", "12345"),
+        ] {
+            assert!(is_secret(name, value), "{name}={value}");
+        }
+        let redactor = Redactor::from_environment([("KEYSPACE", "production")]);
+        assert_eq!(redactor.redact("fatal: production is down"), "fatal: production is down");
     }
 
     #[test]

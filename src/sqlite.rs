@@ -56,15 +56,8 @@ impl Database {
     /// # Errors
     /// When the file can't be opened, copied or written, or is from a newer version.
     pub fn open(path: &Path, schema: &Schema) -> Result<Self, StorageError> {
-        match OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path) {
-            Ok(_) => {}
-            // An existing file keeps the rights that somebody may have given it on purpose; what
-            // else is wrong with the place is said by SQLite.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                return Err(StorageError::Unwritable(format!("{}: {error}", path.display())));
-            }
-        }
+        create_private(path)
+            .map_err(|error| StorageError::Unwritable(format!("{}: {error}", path.display())))?;
         let connection = Connection::open(path).map_err(|error| translate(schema.file, &error))?;
         let mut connection = prepare(connection, schema)?;
         migrate(&mut connection, Some(path), schema)?;
@@ -160,6 +153,18 @@ fn prepare(connection: Connection, schema: &Schema) -> Result<Connection, Storag
     };
     set_up().map_err(|error| translate(schema.file, &error))?;
     Ok(connection)
+}
+
+/// Makes an empty file for its owner alone. One that is there keeps the rights that somebody may have
+/// given it on purpose; what else is wrong with the place is said by SQLite.
+///
+/// # Errors
+/// When there is no file and none can be made.
+pub fn create_private(path: &Path) -> std::io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Gives the file a write-ahead log that is safe from power cuts. SQLite waits for other processes

@@ -9,6 +9,7 @@ mod daemon;
 pub mod expected;
 mod guard;
 mod legacy_api;
+pub mod limits;
 pub mod lock;
 pub mod open_state;
 pub mod reload;
@@ -29,10 +30,11 @@ use self::guard::Messengers;
 use self::legacy_api::{BatchIncidents, ReviewProcesses};
 use self::lock::StateLock;
 use self::open_state::OpenState;
-use self::reload::{Alerting, Files, Reloader};
+use self::reload::{Alerting, Files, Reloader, in_one_line};
 use crate::alert::dispatcher::Dispatcher;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::problem::Problems;
+use crate::config::{self, Config, LastGood, Usable};
 use crate::pulse::{Beat, Pulse};
 use crate::run::Scope;
 use crate::run::conductor::Conductor;
@@ -58,7 +60,8 @@ pub struct App {
     watchdog: Watchdog,
     messengers: Messengers,
     dispatcher: Dispatcher,
-    files: Option<Files>,
+    /// Where its configuration was read, and how that went; `None`: it stays as it is.
+    followed: Option<(Files, Usable)>,
     read_again: Arc<Notify>,
     _lock: StateLock,
 }
@@ -70,12 +73,34 @@ impl App {
     /// When another daemon has the lock, or a part can't be made; each says what to do.
     pub fn build(config: Config) -> anyhow::Result<Self> {
         let lock = StateLock::take(&config.service.state_dir)?;
-        let path = config.service.state_dir.join("guard.db");
+        let db = open_guard(&config)?;
+        Self::assemble(config, lock, &db)
+    }
+
+    /// As [`App::build`], with whatever of these files is right and the last good versions of what is
+    /// not; follows them: what changes in schedules and alerts takes effect while it runs.
+    ///
+    /// # Errors
+    /// As [`App::build`]; also when `lookout.toml` leaves open where the state is.
+    pub fn start(files: Files) -> anyhow::Result<Self> {
+        let (location, process) = (&files.location, &files.process);
+        let first = config::usable(location, process, &LastGood::default())?;
+        let lock = StateLock::take(&first.config.service.state_dir)?;
+        let db = open_guard(&first.config)?;
+        let last_good = LastGood(db.good_files().context("can't read guard.db")?);
+        let usable = config::usable(location, process, &last_good)?;
+        for problem in &usable.problems {
+            tracing::warn!(problem = in_one_line(problem), "a file can't be used as it is");
+        }
+        let mut app = Self::assemble(usable.config.clone(), lock, &db)?;
+        app.followed = Some((files, usable));
+        Ok(app)
+    }
+
+    fn assemble(config: Config, lock: StateLock, db: &GuardDb) -> anyhow::Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (db, writing) = GuardDb::open(&path)
-            .with_context(|| format!("can't open {}", path.display()))?
-            .with_zones(config.zones.clone())
-            .with_pulse(Arc::clone(&clock));
+        let (db, writing) =
+            db.clone().with_zones(config.zones.clone()).with_pulse(Arc::clone(&clock));
         let keepers = Arc::new(KeeperProcesses::new(
             config.service.state_dir.clone(),
             process_settings(&config)?,
@@ -111,18 +136,16 @@ impl App {
             watchdog,
             messengers,
             dispatcher,
-            files: None,
+            followed: None,
             read_again: Arc::default(),
             _lock: lock,
         })
     }
 
-    /// Follows the files that its configuration was read from: what changes in schedules and alerts
-    /// takes effect while it runs.
+    /// What it goes by at first.
     #[must_use]
-    pub fn following(mut self, files: Files) -> Self {
-        self.files = Some(files);
-        self
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Sees to this much and no more.
@@ -194,15 +217,13 @@ struct Followed {
 impl App {
     /// Starts following the files, if there are any to follow.
     fn follow_files(&self, stop: CancellationToken) -> Followed {
-        let Some(files) = self.files.clone() else {
+        let Some((files, read)) = self.followed.clone() else {
             return Followed {
                 schedules: watch::channel(self.config.schedules.clone()).1,
                 alerting: watch::channel(Alerting::of(&self.config)).1,
             };
         };
-        let incidents = Arc::new(self.db.clone());
-        let reloader =
-            Reloader::new(files, self.config.clone(), incidents, Arc::clone(&self.clock));
+        let reloader = Reloader::new(files, read, self.db.clone(), Arc::clone(&self.clock));
         let followed = Followed { schedules: reloader.schedules(), alerting: reloader.alerting() };
         tokio::spawn(reloader.run(self.read_again(), stop));
         followed
@@ -216,7 +237,7 @@ impl App {
         stop: CancellationToken,
     ) -> anyhow::Result<JoinHandle<std::io::Result<()>>> {
         let service = &self.config.service;
-        let gate = Gate::new(service.bind, service.token.clone())?;
+        let gate = Gate::new(service.bind, service.token.clone())?.allowing(&service.hosts);
         let listener = TcpListener::bind(service.bind).await.with_context(|| {
             format!(
                 "can't listen on {}; set [service] bind to an address that is free",
@@ -245,8 +266,33 @@ impl App {
         let pick_up = self.config.review.records.pick_up.join(",");
         let old = LegacyApi::new(reviews, pick_up, stop.clone());
         let router = web::guarded(web::routes(site).merge(old.routes()), gate);
-        Ok(tokio::spawn(web::serve(listener, router, stop.cancelled_owned())))
+        let limits = web::Limits::of(limits::connections());
+        Ok(tokio::spawn(web::serve(listener, router, limits, stop)))
     }
+}
+
+/// What the daemon of these files goes by: what is right, and the last good versions of what is not.
+///
+/// # Errors
+/// All problems of all files, if `lookout.toml` leaves open where the state is.
+pub fn usable_configuration(files: &Files) -> Result<Usable, Problems> {
+    let (location, process) = (&files.location, &files.process);
+    let usable = config::usable(location, process, &LastGood::default())?;
+    let path = usable.config.service.state_dir.join("guard.db");
+    if usable.problems.is_empty() || !path.exists() {
+        return Ok(usable);
+    }
+    // Who may not read it goes on without the versions in it; the problems are told all the same.
+    let last_good = GuardDb::open(&path).and_then(|db| db.good_files());
+    match last_good {
+        Ok(last_good) => config::usable(location, process, &LastGood(last_good)),
+        Err(_) => Ok(usable),
+    }
+}
+
+fn open_guard(config: &Config) -> anyhow::Result<GuardDb> {
+    let path = config.service.state_dir.join("guard.db");
+    GuardDb::open(&path).with_context(|| format!("can't open {}", path.display()))
 }
 
 /// How keepers and reviews are started.

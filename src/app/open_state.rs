@@ -1,20 +1,22 @@
 //! What the command line looks at: the ports for reading, without a daemon and without its lock.
 //!
 //! Requests to the daemon are rows, so the ledger is among them.
-//! Invariant: nothing here starts, judges or sends anything.
+//! Invariant: nothing here starts, judges or sends anything, and who only looks creates nothing.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
 
-use super::lock;
+use super::reload::Files;
+use super::{lock, usable_configuration};
 use crate::alert::outbox::Outbox;
 use crate::alert::told::Tellings;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::config::problem::{Problem, Problems};
 use crate::run::ledger::Ledger;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, private_folder};
 use crate::store::GuardDb;
 use crate::watch::history::History;
 use crate::watch::incidents::Incidents;
@@ -38,6 +40,52 @@ pub struct OpenState {
     pub state_dir: PathBuf,
 }
 
+/// What a command is going to do with the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Show it. Where there is none yet, there is nothing to show.
+    Look,
+    /// Write a request into it.
+    Request,
+}
+
+/// Configuration and state, as the daemon of this configuration has them.
+pub struct Opened {
+    /// What can be used of it.
+    pub config: Config,
+    /// What can't.
+    pub problems: Vec<Problem>,
+    /// The ports.
+    pub state: OpenState,
+}
+
+/// Why there is no state to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Nothing here has to do with Lookout; it says where was looked.
+    #[error("{0}")]
+    NotConfigured(String),
+    /// Where the state is can't be known.
+    #[error("{0}")]
+    Configuration(#[from] Problems),
+    /// It can't be read or written.
+    #[error("{0:#}")]
+    State(#[from] anyhow::Error),
+}
+
+/// Opens configuration and state.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open(files: &Files, access: Access) -> Result<Opened, OpenError> {
+    if let Some(text) = files.not_configured() {
+        return Err(OpenError::NotConfigured(text));
+    }
+    let usable = usable_configuration(files)?;
+    let state = OpenState::open(&usable.config, access)?;
+    Ok(Opened { config: usable.config, problems: usable.problems, state })
+}
+
 impl OpenState {
     /// The ports of one database.
     #[must_use]
@@ -51,9 +99,30 @@ impl OpenState {
             state_dir,
         }
     }
-}
 
-impl OpenState {
+    /// Opens `guard.db` beside whatever daemon is running.
+    ///
+    /// # Errors
+    /// When the database can't be opened, or, for a request, can't be made.
+    pub fn open(config: &Config, access: Access) -> anyhow::Result<Self> {
+        let state_dir = config.service.state_dir.clone();
+        let path = state_dir.join("guard.db");
+        let can_open = || format!("can't open {}", path.display());
+        let db = match access {
+            Access::Look if path.try_exists().is_ok_and(|is_there| !is_there) => {
+                GuardDb::in_memory().context("an empty state can't be made")?
+            }
+            Access::Look => GuardDb::open(&path).with_context(can_open)?,
+            Access::Request => {
+                private_folder(&state_dir).with_context(|| {
+                    format!("can't create the state directory {}", state_dir.display())
+                })?;
+                GuardDb::open(&path).with_context(can_open)?
+            }
+        };
+        Ok(Self::of(&db.with_zones(config.zones.clone()), state_dir))
+    }
+
     /// How it all is, as seen from beside the daemon.
     ///
     /// # Errors
@@ -71,17 +140,4 @@ impl OpenState {
         let daemon = FromSigns::read(&sources, config.schedules.clone(), channels, process).await?;
         status::collect(&sources, &daemon).await
     }
-}
-
-/// Opens `guard.db` beside whatever daemon is running.
-///
-/// # Errors
-/// When the state directory can't be made or the database can't be opened.
-pub fn open(config: &Config) -> anyhow::Result<OpenState> {
-    let state_dir = config.service.state_dir.clone();
-    std::fs::create_dir_all(&state_dir)
-        .with_context(|| format!("can't create the state directory {}", state_dir.display()))?;
-    let path = state_dir.join("guard.db");
-    let db = GuardDb::open(&path).with_context(|| format!("can't open {}", path.display()))?;
-    Ok(OpenState::of(&db.with_zones(config.zones.clone()), state_dir))
 }

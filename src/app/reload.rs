@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use crate::alert::channel::ChannelSettings;
 use crate::clock::Clock;
 use crate::config::problem::Problem;
-use crate::config::reload::{Fingerprint, Reloaded, reload};
-use crate::config::{Config, Location};
+use crate::config::reload::{Fingerprint, reload};
+use crate::config::{Config, LastGood, Location, Usable};
 use crate::redact::Redactor;
 use crate::schedule::Schedule;
 use crate::storage::StorageError;
+use crate::store::GuardDb;
 use crate::watch::incidents::{FaultKey, FaultWrite, IncidentWrite, Incidents, Outcome};
 use crate::watch::{Facts, IncidentKind, Severity};
 
@@ -44,6 +45,15 @@ pub struct Files {
     pub location: Location,
     /// The variables of the process.
     pub process: BTreeMap<String, String>,
+}
+
+impl Files {
+    /// What to tell somebody who asks in a folder that has nothing to do with Lookout.
+    #[must_use]
+    pub fn not_configured(&self) -> Option<String> {
+        let set = self.process.iter().filter(|(_, value)| !value.trim().is_empty());
+        self.location.not_configured(set.map(|(name, _)| name.as_str()))
+    }
 }
 
 /// What the part that sends messages goes by.
@@ -85,8 +95,12 @@ pub enum Looked {
 pub struct Reloader {
     files: Files,
     config: Config,
-    incidents: Arc<dyn Incidents>,
+    db: GuardDb,
     clock: Arc<dyn Clock>,
+    /// The files' last good versions.
+    good: LastGood,
+    /// What of them is in `guard.db`; `None`: nobody knows.
+    remembered: Option<LastGood>,
     schedules: watch::Sender<Vec<Schedule>>,
     alerting: watch::Sender<Alerting>,
     /// The files as they were when they were read last.
@@ -102,23 +116,21 @@ pub struct Reloader {
 impl Reloader {
     /// Follows the files of a configuration that has just been read.
     #[must_use]
-    pub fn new(
-        files: Files,
-        config: Config,
-        incidents: Arc<dyn Incidents>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        let read = Fingerprint::take(&files.location);
+    pub fn new(files: Files, read: Usable, db: GuardDb, clock: Arc<dyn Clock>) -> Self {
+        let Usable { config, problems, good } = read;
+        let fingerprint = Fingerprint::take(&files.location);
         Self {
             files,
-            incidents,
+            db,
             clock,
+            good,
+            remembered: None,
             schedules: watch::Sender::new(config.schedules.clone()),
             alerting: watch::Sender::new(Alerting::of(&config)),
-            seen: read.clone(),
-            read,
+            seen: fingerprint.clone(),
+            read: fingerprint,
             config,
-            broken: BTreeMap::new(),
+            broken: by_incident(problems),
             written: None,
         }
     }
@@ -159,6 +171,10 @@ impl Reloader {
     /// When what is broken can't be written down; what is right is in effect all the same.
     pub async fn step(&mut self, look: Look, now: DateTime<Utc>) -> Result<Looked, StorageError> {
         let looked = self.read_what_changed(look).await;
+        if self.remembered.as_ref() != Some(&self.good) {
+            self.db.remember_good_files(self.good.0.clone()).await?;
+            self.remembered = Some(self.good.clone());
+        }
         if self.written.as_ref() != Some(&self.broken) {
             self.write(now).await?;
             self.written = Some(self.broken.clone());
@@ -180,17 +196,18 @@ impl Reloader {
         if !is_due {
             return Looked::Unchanged;
         }
-        let (before, files) = (self.config.clone(), self.files.clone());
-        let reading =
-            tokio::task::spawn_blocking(move || reload(&before, &files.location, &files.process));
+        let (before, files, good) = (self.config.clone(), self.files.clone(), self.good.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            reload(&before, &files.location, &files.process, &good)
+        });
         let Ok(reloaded) = reading.await else { return Looked::Unchanged };
         self.read = on_disk;
         self.take(reloaded);
         Looked::Read
     }
 
-    fn take(&mut self, reloaded: Reloaded) {
-        let Reloaded { config, problems } = reloaded;
+    fn take(&mut self, reloaded: Usable) {
+        let Usable { config, problems, good } = reloaded;
         tracing::info!(
             n_schedules = config.schedules.len(),
             n_channels = config.channels.len(),
@@ -198,7 +215,7 @@ impl Reloader {
             "the configuration was read again"
         );
         for problem in &problems {
-            tracing::warn!(%problem, "a file can't be used as it is");
+            tracing::warn!(problem = in_one_line(problem), "a file can't be used as it is");
         }
         if config.schedules != self.config.schedules {
             self.schedules.send_replace(config.schedules.clone());
@@ -208,15 +225,13 @@ impl Reloader {
             self.alerting.send_replace(Alerting::of(&config));
         }
         self.config = config;
-        self.broken.clear();
-        for problem in problems {
-            self.broken.entry(schedule_of(&problem)).or_default().push(problem);
-        }
+        self.good = good;
+        self.broken = by_incident(problems);
     }
 
     async fn write(&self, now: DateTime<Utc>) -> Result<(), StorageError> {
         let mut over: BTreeSet<String> = BTreeSet::new();
-        for open in self.incidents.open_incidents().await? {
+        for open in self.db.open_incidents().await? {
             if open.incident.kind == IncidentKind::ConfigurationBroken {
                 over.insert(open.incident.key);
             }
@@ -234,7 +249,7 @@ impl Reloader {
         if incidents.is_empty() {
             return Ok(());
         }
-        self.incidents.record(Outcome { incidents, ..Outcome::default() }, now).await?;
+        self.db.record(Outcome { incidents, ..Outcome::default() }, now).await?;
         Ok(())
     }
 
@@ -265,13 +280,22 @@ fn pause_after(took: Duration) -> Duration {
     took.saturating_mul(SHARE).clamp(LOOK_EVERY, LOOK_AT_LEAST_EVERY)
 }
 
+fn by_incident(problems: Vec<Problem>) -> BTreeMap<Option<String>, Vec<Problem>> {
+    let mut broken: BTreeMap<_, Vec<Problem>> = BTreeMap::new();
+    for problem in problems {
+        broken.entry(schedule_of(&problem)).or_default().push(problem);
+    }
+    broken
+}
+
 /// Each schedule's file has an incident of its own; all other files share one.
 fn schedule_of(problem: &Problem) -> Option<String> {
     let name = problem.place.file.strip_prefix("schedules/")?;
     Some(name.trim_end_matches(".toml").to_owned())
 }
 
-fn in_one_line(problem: &Problem) -> String {
+/// A problem as a log line or a message has it.
+pub(super) fn in_one_line(problem: &Problem) -> String {
     let key = if problem.key.is_empty() { String::new() } else { format!("{}: ", problem.key) };
     format!("{}: {key}{}", problem.place, problem.what)
 }

@@ -14,7 +14,7 @@ use super::{EXIT_FAILED, EXIT_OK, load_config, names};
 use crate::alert::channel::{self, ChannelSettings, Envelope};
 use crate::alert::message;
 use crate::alert::outbox::{DeadDelivery, Outbox, Replayed};
-use crate::app::open_state;
+use crate::app::open_state::{Access, OpenState};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::redact::Redactor;
@@ -41,7 +41,7 @@ pub enum AlertCommand {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, command: &AlertCommand) -> u8 {
-    let config = match load_config::configuration(file) {
+    let config = match load_config::usable_aloud(file) {
         Ok(config) => config,
         Err(error) => return load_config::refused(&error),
     };
@@ -61,11 +61,11 @@ async fn obey(config: &Config, command: &AlertCommand) -> anyhow::Result<u8> {
             test(&config.channels, only, instance, &clock, &redactor, &mut out).await?
         }
         AlertCommand::Dead(json) => {
-            let outbox = open_state::open(config)?.outbox;
+            let outbox = OpenState::open(config, Access::Look)?.outbox;
             dead(outbox.as_ref(), Format::choose(*json), &mut out).await?
         }
         AlertCommand::Replay { id } => {
-            let outbox = open_state::open(config)?.outbox;
+            let outbox = OpenState::open(config, Access::Look)?.outbox;
             replay(outbox.as_ref(), id, &clock, &mut out).await?
         }
     };

@@ -127,7 +127,7 @@ pub struct Missing {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    open_state::with(file, async |_, state| {
+    open_state::show(file, async |_, state| {
         let now = SystemClock.now();
         let from = args.from.before(now);
         let to = args.to.map_or(now, |when| when.before(now));

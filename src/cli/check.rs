@@ -16,7 +16,7 @@ use crate::alert::channel::{ChannelKind, ChannelSettings};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::config::problem::Problems;
-use crate::config::units::write_duration;
+use crate::duration;
 use crate::review::settings::{ImageSettings, RecordKind};
 use crate::schedule::{Cadence, Job, Overlap, Schedule, slot};
 
@@ -32,7 +32,7 @@ pub enum Form {
 /// Checks and prints; the exit code.
 #[must_use]
 pub fn run(config: Option<PathBuf>, form: Form) -> u8 {
-    match (load_config::configuration(config), form) {
+    match (load_config::strict(config), form) {
         (Ok(config), Form::Text) => {
             output::print(&config.redactor().redact(&text(&config, SystemClock.now())), EXIT_OK)
         }
@@ -47,9 +47,14 @@ pub fn run(config: Option<PathBuf>, form: Form) -> u8 {
         (Err(LoadError::Configuration(problems)), Form::Json) => {
             output::print(&format!("{}\n", problems_object(&problems)), EXIT_CONFIG)
         }
-        (Err(error @ LoadError::WorkingDirectory(_)), _) => {
-            output::fail(&format!("lookout check: {error}"))
-        }
+        (
+            Err(
+                error @ (LoadError::WorkingDirectory(_)
+                | LoadError::NotConfigured(_)
+                | LoadError::State(_)),
+            ),
+            _,
+        ) => output::fail(&format!("lookout check: {error}")),
     }
 }
 
@@ -117,7 +122,7 @@ fn schedule_line(schedule: &Schedule, now: DateTime<Utc>) -> String {
     });
     let next = next.unwrap_or_default();
     let name = schedule.name.as_str();
-    format!("{name}: {what}; {when}, box {}{next}", write_duration(schedule.time_box))
+    format!("{name}: {what}; {when}, box {}{next}", duration::written(schedule.time_box))
 }
 
 /// A year with both clock changes, and a month to spare.
@@ -135,8 +140,8 @@ fn clock_change_notes(config: &Config, now: DateTime<Utc>) -> Vec<String> {
             schedule.name,
             time::utc(due_at),
             time::local(due_at, &schedule.timezone),
-            write_duration(gap),
-            write_duration(busy)
+            duration::written(gap),
+            duration::written(busy)
         ))
     });
     noted.collect()

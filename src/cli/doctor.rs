@@ -20,10 +20,11 @@ use std::time::Duration;
 use self::report::{Finding, State};
 use super::check::Form;
 use super::load_config::{self, LoadError};
-use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, output};
+use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, output};
 use crate::app::expected::Expected;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::problem::Problem;
+use crate::config::{Config, Usable};
 
 /// A part that does not answer within this is told as one that does not answer: somebody is
 /// sitting in front of it.
@@ -41,20 +42,35 @@ pub enum Calls {
 /// Asks everything and prints; the exit code: 0, 75 if all that is wrong is that something is
 /// unavailable just now, 1 if something must be repaired, 78 if the configuration is wrong.
 pub async fn run(config: Option<PathBuf>, form: Form, calls: Calls) -> u8 {
-    let config = match (load_config::configuration(config), form) {
-        (Ok(config), _) => config,
+    let usable = match (load_config::usable(config), form) {
+        (Ok(usable), _) => usable,
         (Err(LoadError::Configuration(problems)), Form::Json) => {
             let object = format!("{}\n", super::check::problems_object(&problems));
-            return output::print(&object, super::EXIT_CONFIG);
+            return output::print(&object, EXIT_CONFIG);
         }
         (Err(error), Form::Text | Form::Json) => return load_config::refused(&error),
     };
-    let findings = examine(&config, calls).await;
+    let Usable { config, problems, .. } = usable;
+    let mut findings: Vec<Finding> = problems.iter().map(broken).collect();
+    findings.extend(examine(&config, calls).await);
     let printed = match form {
         Form::Text => report::text(&findings),
         Form::Json => format!("{}\n", report::object(&findings)),
     };
-    output::print(&config.redactor().redact(&printed), exit_code(&findings))
+    let code = if problems.is_empty() { exit_code(&findings) } else { EXIT_CONFIG };
+    output::print(&config.redactor().redact(&printed), code)
+}
+
+/// A file that is not used as it is.
+fn broken(problem: &Problem) -> Finding {
+    let key = if problem.key.is_empty() { String::new() } else { format!("{}: ", problem.key) };
+    Finding {
+        part: "settings",
+        name: problem.place.to_string(),
+        state: State::Failed,
+        what: format!("{key}{}", problem.what),
+        instead: problem.instead.clone(),
+    }
 }
 
 /// Everything that was found, in the order in which a person would repair it.

@@ -48,7 +48,7 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
     if let Some(id) = &args.images {
         return image::run(file, id, args.json);
     }
-    open_state::with(file, async |config, state| {
+    open_state::show(file, async |config, state| {
         let now = SystemClock.now();
         if let Some(name) = &args.schedule
             && let Some(code) = unknown(name, &config, &state).await?

@@ -23,7 +23,7 @@ pub enum IncidentCommand {
 #[must_use]
 pub fn run(file: Option<PathBuf>, command: &IncidentCommand) -> u8 {
     let IncidentCommand::Ack { id, json } = command;
-    open_state::with(file, async |_, state| {
+    open_state::request(file, async |_, state| {
         let request = Request::Ack { incident: *id };
         let done = format!("Incident {id} is acknowledged; no more reminders.");
         request::send(&*state.ledger, &request, &done, *json).await

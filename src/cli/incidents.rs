@@ -25,7 +25,7 @@ pub struct Args {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    open_state::with(file, async |_, state| {
+    open_state::show(file, async |_, state| {
         let filter = if args.all { IncidentFilter::All } else { IncidentFilter::Open };
         let incidents = state.history.incidents(filter, args.number).await?;
         let mut out = Output::stdout();

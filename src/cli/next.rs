@@ -12,7 +12,7 @@ use super::output::table::{Cell, Table};
 use super::output::time;
 use super::output::{self, Format, JsonFlag, Output, Style, Tone};
 use super::{EXIT_OK, load_config, names};
-use crate::app::open_state;
+use crate::app::open_state::{Access, OpenState};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::run::ledger::Pause;
@@ -52,7 +52,7 @@ struct Coming<'a> {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    let config = match load_config::configuration(file) {
+    let config = match load_config::usable_aloud(file) {
         Ok(config) => config,
         Err(error) => return load_config::refused(&error),
     };
@@ -78,10 +78,7 @@ pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
 
 /// The pauses that hold; without a state there is none, and none is made.
 async fn pauses(config: &Config, now: DateTime<Utc>) -> anyhow::Result<Vec<Pause>> {
-    if !config.service.state_dir.join("guard.db").exists() {
-        return Ok(Vec::new());
-    }
-    Ok(open_state::open(config)?.ledger.pauses(now).await?)
+    Ok(OpenState::open(config, Access::Look)?.ledger.pauses(now).await?)
 }
 
 /// What is looked ahead at.

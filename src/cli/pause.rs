@@ -41,7 +41,7 @@ pub struct ResumeArgs {
 /// `pause`.
 #[must_use]
 pub fn pause(file: Option<PathBuf>, args: &PauseArgs) -> u8 {
-    open_state::with(file, async |config, state| {
+    open_state::request(file, async |config, state| {
         if let Some(code) = unknown(&config, &state, &args.schedule).await? {
             return Ok(code);
         }
@@ -68,7 +68,7 @@ pub fn pause(file: Option<PathBuf>, args: &PauseArgs) -> u8 {
 /// `resume`.
 #[must_use]
 pub fn resume(file: Option<PathBuf>, args: &ResumeArgs) -> u8 {
-    open_state::with(file, async |config, state| {
+    open_state::request(file, async |config, state| {
         if let Some(code) = unknown(&config, &state, &args.schedule).await? {
             return Ok(code);
         }

@@ -138,7 +138,7 @@ enum Ended {
 /// Shows or does it; the exit code.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    let config = match load_config::configuration(file) {
+    let config = match load_config::for_review(file) {
         Ok(config) => config,
         Err(error) => return load_config::refused(&error),
     };

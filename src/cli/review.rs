@@ -27,7 +27,6 @@ use super::{load_config, output};
 use crate::app::review::{self, Order, SetupError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::config::units;
 use crate::protocol::{Line, Problem};
 use crate::redact::Redactor;
 use crate::review::batch::{self, Wish};
@@ -81,7 +80,7 @@ pub struct Args {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    units::duration(text)
+    crate::duration::parse(text)
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "write a duration such as 45m, 90s or 1h30m".to_owned())
 }
@@ -96,7 +95,7 @@ enum Form {
 /// Reviews; the exit code.
 #[must_use]
 pub fn run(config: Option<PathBuf>, args: &Args) -> u8 {
-    let config = match load_config::configuration(config) {
+    let config = match load_config::for_review(config) {
         Ok(config) => config,
         Err(error) => return load_config::refused(&error),
     };

@@ -15,12 +15,12 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{self, Output};
-use super::{EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, load_config, log, names};
+use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, load_config, log, names};
 use crate::app::App;
 use crate::app::lock::LockError;
-use crate::app::open_state;
+use crate::app::open_state::{Access, OpenState};
 use crate::app::run_now::{Judge, Progress, RunNow};
-use crate::config::Config;
+use crate::config::{Config, Usable};
 use crate::run::Scope;
 use crate::schedule::ScheduleName;
 use crate::watch::history::SlotRow;
@@ -39,11 +39,17 @@ pub struct Args {
 /// Runs it; the exit code.
 #[must_use]
 pub(super) fn run(config: Option<PathBuf>, args: &Args) -> u8 {
-    let config = match load_config::configuration(config) {
-        Ok(config) => config,
+    let Usable { config, problems, .. } = match load_config::usable(config) {
+        Ok(usable) => usable,
         Err(error) => return load_config::refused(&error),
     };
+    load_config::warn_of(&problems);
     if !config.schedules.iter().any(|schedule| schedule.name.as_str() == args.schedule) {
+        let file = format!("schedules/{}.toml", args.schedule);
+        if problems.iter().any(|problem| problem.place.file == file) {
+            output::complain(&format!("lookout run: {file} can't be used; correct it first"));
+            return EXIT_CONFIG;
+        }
         let known = config.schedules.iter().map(|schedule| schedule.name.as_str());
         return names::unknown("schedule", &args.schedule, known);
     }
@@ -79,7 +85,7 @@ async fn run_now(config: Config, args: &Args) -> anyhow::Result<u8> {
             row?
         }
         Err(error) if error.downcast_ref::<LockError>().is_some_and(LockError::is_held) => {
-            let state = open_state::open(&config)?;
+            let state = OpenState::open(&config, Access::Request)?;
             let judge = Judge::Daemon(config.service.state_dir.clone());
             followed(&RunNow::new(&state, name, judge), args, &mut out).await?
         }

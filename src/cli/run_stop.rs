@@ -21,7 +21,7 @@ pub struct Args {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    open_state::with(file, async |config, state| {
+    open_state::request(file, async |config, state| {
         let by_schedule = SlotFilter { schedule: Some(args.run.clone()), ..SlotFilter::default() };
         let running = |slot: &crate::watch::history::SlotRow| slot.state == SlotState::Running;
         let found = match state.history.slot_of_run(&args.run).await? {

@@ -64,7 +64,7 @@ pub struct KeptOutput {
 #[must_use]
 pub fn run(file: Option<PathBuf>, command: &RunsCommand) -> u8 {
     let RunsCommand::Show { id, log, json } = command;
-    open_state::with(file, async |config, state| {
+    open_state::show(file, async |config, state| {
         let Some(slot) = state.history.slot_of_run(id).await? else {
             return Ok(names::unknown_run(id, &config));
         };

@@ -12,24 +12,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::load_config::LoadError;
 use super::{EXIT_FAILED, EXIT_OK, load_config, log};
-use crate::app::App;
 use crate::app::reload::Files;
-use crate::config::{self, Config};
+use crate::app::{self, App};
+use crate::config::Config;
 
-/// Runs the daemon; the exit code.
+/// Runs the daemon; the exit code. What is wrong in a file of `schedules/` or `alerts/` is told and
+/// stops nothing; 78 only if `lookout.toml` leaves open where its state is and who may ask it.
 #[must_use]
 pub(super) fn run(config: Option<PathBuf>) -> u8 {
-    let read = load_config::location(config).map_err(LoadError::from).and_then(|location| {
-        let files = Files { location, process: load_config::process_environment() };
-        let config = config::load(&files.location, &files.process)?;
-        Ok((config, files))
+    let read = load_config::files(config).map_err(LoadError::from).and_then(|files| {
+        let usable = app::usable_configuration(&files)?;
+        Ok((files, usable))
     });
-    let (config, files) = match read {
+    let (files, usable) = match read {
         Ok(read) => read,
         Err(error) => return load_config::refused(&error),
     };
-    log::start(&config.environment);
-    match serve(config, files) {
+    log::start(&usable.config.environment);
+    app::limits::raise();
+    match serve(files) {
         Ok(()) => EXIT_OK,
         Err(error) => {
             tracing::error!("Lookout stopped: {error:#}");
@@ -38,14 +39,14 @@ pub(super) fn run(config: Option<PathBuf>) -> u8 {
     }
 }
 
-fn serve(config: Config, files: Files) -> anyhow::Result<()> {
+fn serve(files: Files) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("the runtime can't be made")?;
     runtime.block_on(async {
-        announce(&config);
-        let app = App::build(config)?.following(files);
+        let app = App::start(files)?;
+        announce(app.config());
         let stop = CancellationToken::new();
         tokio::spawn(read_again_when_told(app.read_again()));
         tokio::spawn(stop_when_told(stop.clone()));

@@ -32,7 +32,7 @@ pub struct Args {
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, args: &Args) -> u8 {
-    let config = match load_config::configuration(file) {
+    let config = match load_config::usable_aloud(file) {
         Ok(config) => config,
         Err(error) => return load_config::refused(&error),
     };

@@ -18,7 +18,7 @@ use crate::watch::{Incident, IncidentState, words};
 /// The command.
 #[must_use]
 pub fn run(file: Option<PathBuf>, json: JsonFlag) -> u8 {
-    open_state::with(file, async |config, state| {
+    open_state::show(file, async |config, state| {
         let status = state.status(&config).await?;
         let mut out = Output::stdout();
         print(&status, Format::choose(json), &mut out)?;

@@ -4,37 +4,16 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 
+use crate::duration;
+
 /// `7d`, `12h`, `1h30m`, `90s`.
 ///
 /// # Errors
 /// A text for clap to show.
 pub fn length(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is no length of time; write `90s`, `30m`, `12h` or `7d`");
-    let mut seconds: u64 = 0;
-    let mut digits = String::new();
-    for c in text.trim().chars() {
-        if c.is_ascii_digit() {
-            digits.push(c);
-            continue;
-        }
-        let factor = match c {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            'w' => 604_800,
-            _ => return Err(wrong()),
-        };
-        let number: u64 = digits.parse().map_err(|_| wrong())?;
-        digits.clear();
-        seconds = number
-            .checked_mul(factor)
-            .and_then(|part| seconds.checked_add(part))
-            // A century: beyond it sums with today's date could overflow.
-            .filter(|sum| *sum <= 100 * 366 * 86_400)
-            .ok_or_else(wrong)?;
-    }
-    if digits.is_empty() && seconds > 0 { Ok(Duration::from_secs(seconds)) } else { Err(wrong()) }
+    duration::parse(text.trim()).filter(|length| !length.is_zero()).ok_or_else(|| {
+        format!("`{text}` is no length of time; write `90s`, `30m`, `1h30m`, `12h` or `7d`")
+    })
 }
 
 /// A moment, or a length that its user counts from now.

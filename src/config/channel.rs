@@ -4,7 +4,9 @@
 
 use url::{Host, Url};
 
+use super::problem::Problem;
 use super::section::{Names, Reader, Section, split_list};
+use super::version::Context;
 use crate::alert::channel::{self, ChannelKind, ChannelSettings};
 use crate::secret::Secret;
 use crate::watch::Severity;
@@ -103,7 +105,7 @@ fn email(section: &Section<'_>) -> Option<ChannelKind> {
     let smtp_url = needed(section, "smtp_url", "SMTP_URL");
     let from = section.text("from");
     if let Some(from) = from.as_ref().filter(|from| !is_address(from)) {
-        let what = format!("\"{from}\" is no mail address");
+        let what = format!("\"{from}\" is not an email address");
         section.problem("from", what, "write from = \"lookout@example.com\"");
     }
     let to = section.texts("to");
@@ -111,11 +113,11 @@ fn email(section: &Section<'_>) -> Option<ChannelKind> {
     let to: Vec<String> = to.iter().flatten().flat_map(|list| split_list(list)).collect();
     if to.is_empty() && !is_unread {
         let instead = "write to = [\"oncall@example.com\"]";
-        section.problem("to", "nobody is written to", instead);
+        section.problem("to", "there is no recipient", instead);
     }
     if section.names() == Names::Required {
         for address in to.iter().filter(|address| !is_address(address)) {
-            let what = format!("\"{address}\" is no mail address");
+            let what = format!("\"{address}\" is not an email address");
             section.problem("to", what, "write to = [\"oncall@example.com\"]");
         }
         if let Some(fault) = smtp_url.as_ref().and_then(smtp_fault) {
@@ -127,13 +129,13 @@ fn email(section: &Section<'_>) -> Option<ChannelKind> {
 
 const SMTP_FORMS: &str = "set it to smtps://user:password@host:465 (TLS from the start), \
                           smtp://user:password@host:587 (STARTTLS), or \
-                          smtp+insecure://127.0.0.1:2525 for a relay on this machine; special \
-                          letters in user and password as %40 for @, %2F for /";
+                          smtp+insecure://127.0.0.1:2525 for a relay on this machine; in user \
+                          and password write %40 for @, %2F for /, %3F for ?, %23 for #";
 
 /// What is wrong with a web address, without saying the address.
 fn web_fault(url: &Secret) -> Option<&'static str> {
     match Url::parse(url.expose()) {
-        Err(_) => Some("its value is no web address"),
+        Err(_) => Some("its value is not a web address"),
         Ok(url) if !matches!(url.scheme(), "http" | "https") => {
             Some("its value does not begin with https://")
         }
@@ -143,14 +145,26 @@ fn web_fault(url: &Secret) -> Option<&'static str> {
 
 /// What is wrong with an SMTP address, without saying it.
 fn smtp_fault(url: &Secret) -> Option<&'static str> {
-    let Ok(url) = Url::parse(url.expose()) else { return Some("its value is no mail server") };
+    let Ok(url) = Url::parse(url.expose()) else {
+        return Some("its value is not the address of a mail server");
+    };
     if !url.has_host() {
         return Some("its value names no host");
     }
-    match url.scheme() {
-        "smtp" | "smtps" => None,
-        "smtp+insecure" if is_loopback(&url) => None,
-        "smtp+insecure" => Some("its value sends passwords and mails unencrypted over a network"),
+    // A password with `/`, `?` or `#` in it ends the host too early; nothing may follow the port.
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Some("its value goes on after host and port");
+    }
+    match (url.scheme(), url.port()) {
+        ("smtp", Some(465)) => Some("port 465 speaks TLS from the start, and smtp:// does not"),
+        ("smtps", Some(25 | 587)) => {
+            Some("ports 25 and 587 begin without TLS, and smtps:// begins with it")
+        }
+        ("smtp" | "smtps", _) => None,
+        ("smtp+insecure", _) if is_loopback(&url) => None,
+        ("smtp+insecure", _) => {
+            Some("its value sends passwords and mails unencrypted over a network")
+        }
         _ => Some("its value does not begin with smtp:// or smtps://"),
     }
 }
@@ -176,64 +190,97 @@ fn is_address(text: &str) -> bool {
     })
 }
 
-/// Channels made by their variable alone, unless a file uses the variable or has the name.
+/// Names of the channels that a variable makes.
+pub(super) const BY_VARIABLE: [&str; 3] = ["slack", "webhook", "email"];
+
+/// Reads one kind of channel from the variables.
+type Maker = fn(&Reader<'_>) -> Option<ChannelKind>;
+
+/// Channels made by their variable alone, unless a file uses the variable or has the name; and what is
+/// wrong with those that can't be used.
 pub(super) fn by_variable(
-    reader: &Reader<'_>,
+    context: &Context<'_>,
     uses: impl Fn(&str) -> bool,
     is_taken: impl Fn(&str) -> bool,
-) -> Vec<ChannelSettings> {
-    let variables = reader.variables;
-    let made = |name: &str, kind| ChannelSettings {
-        name: name.to_owned(),
-        severity: Severity::Warning,
-        fallback: None,
-        kind,
+) -> (Vec<ChannelSettings>, Vec<Problem>) {
+    let mut channels = Vec::new();
+    let mut problems = Vec::new();
+    let is_free = |variable: &str, name: &str| {
+        context.variables.get(variable).is_some() && !uses(variable) && !is_taken(name)
     };
-    let mut channels: Vec<ChannelSettings> = Vec::new();
-    let free = |variable: &str, name: &str| {
-        variables.get(variable).filter(|_| !uses(variable) && !is_taken(name)).map(Secret::new)
-    };
-    let check = |variable: &str, fault: Option<&'static str>, instead: &str| {
-        if let Some(fault) = fault {
-            reader.problem(variables.place(variable), variable, fault, instead);
+    let [slack, webhook, email] = BY_VARIABLE;
+    let makers: [(&str, &str, Maker); 3] = [
+        ("SLACK_WEBHOOK_URL", slack, slack_by_variable),
+        ("ALERT_WEBHOOK_URL", webhook, webhook_by_variable),
+        ("ALERT_EMAIL_TO", email, email_by_variable),
+    ];
+    for (variable, name, make) in makers {
+        if !is_free(variable, name) {
+            continue;
         }
-    };
-    if let Some(webhook_url) = free("SLACK_WEBHOOK_URL", "slack") {
-        let instead = "take the address that Slack shows under Incoming Webhooks";
-        check("SLACK_WEBHOOK_URL", web_fault(&webhook_url), instead);
-        channels.push(made("slack", ChannelKind::Slack { webhook_url }));
-    }
-    if let Some(url) = free("ALERT_WEBHOOK_URL", "webhook") {
-        let instead = "set it to an address that begins with https://";
-        check("ALERT_WEBHOOK_URL", web_fault(&url), instead);
-        let signing_secret = variables.get("ALERT_WEBHOOK_SECRET").map(Secret::new);
-        channels.push(made("webhook", ChannelKind::Webhook { url, signing_secret }));
-    }
-    let to = variables.get("ALERT_EMAIL_TO").map(split_list).unwrap_or_default();
-    if !to.is_empty() && !uses("ALERT_EMAIL_TO") && !is_taken("email") {
-        for address in to.iter().filter(|address| !is_address(address)) {
-            let what = format!("\"{address}\" is no mail address");
-            let place = variables.place("ALERT_EMAIL_TO");
-            reader.problem(place, "ALERT_EMAIL_TO", what, "write oncall@example.com");
+        let reader = context.reader();
+        let settings = make(&reader).map(|kind| ChannelSettings {
+            name: name.to_owned(),
+            severity: Severity::Warning,
+            fallback: None,
+            kind,
+        });
+        if let Some(settings) = &settings {
+            check_adapter_of_variable(&reader, settings);
         }
-        match variables.get("SMTP_URL").map(Secret::new) {
-            Some(smtp_url) => {
-                check("SMTP_URL", smtp_fault(&smtp_url), SMTP_FORMS);
-                let from = variables.get("ALERT_EMAIL_FROM").map(str::to_owned);
-                channels.push(made("email", ChannelKind::Email { smtp_url, from, to }));
-            }
-            None => reader.problem(
-                variables.place("ALERT_EMAIL_TO"),
-                "SMTP_URL",
-                "ALERT_EMAIL_TO is set, but there is no mail server to send through",
-                format!("put SMTP_URL into .env: {SMTP_FORMS}"),
-            ),
-        }
+        let wrong = reader.into_problems();
+        channels.extend(settings.filter(|_| wrong.is_empty()));
+        problems.extend(wrong);
     }
-    channels.iter().for_each(|settings| check_adapter_of_variable(reader, settings));
-    channels
+    (channels, problems)
 }
 
+fn slack_by_variable(reader: &Reader<'_>) -> Option<ChannelKind> {
+    let name = "SLACK_WEBHOOK_URL";
+    let webhook_url = Secret::new(reader.variables.get(name)?);
+    if let Some(fault) = web_fault(&webhook_url) {
+        let instead = "take the address that Slack shows under Incoming Webhooks";
+        reader.problem(reader.variables.place(name), name, fault, instead);
+    }
+    Some(ChannelKind::Slack { webhook_url })
+}
+
+fn webhook_by_variable(reader: &Reader<'_>) -> Option<ChannelKind> {
+    let name = "ALERT_WEBHOOK_URL";
+    let url = Secret::new(reader.variables.get(name)?);
+    if let Some(fault) = web_fault(&url) {
+        let instead = "set it to an address that begins with https://";
+        reader.problem(reader.variables.place(name), name, fault, instead);
+    }
+    let signing_secret = reader.variables.get("ALERT_WEBHOOK_SECRET").map(Secret::new);
+    Some(ChannelKind::Webhook { url, signing_secret })
+}
+
+fn email_by_variable(reader: &Reader<'_>) -> Option<ChannelKind> {
+    let variables = reader.variables;
+    let to = split_list(variables.get("ALERT_EMAIL_TO")?);
+    for address in to.iter().filter(|address| !is_address(address)) {
+        let what = format!("\"{address}\" is not an email address");
+        let place = variables.place("ALERT_EMAIL_TO");
+        reader.problem(place, "ALERT_EMAIL_TO", what, "write oncall@example.com");
+    }
+    let Some(smtp_url) = variables.get("SMTP_URL").map(Secret::new) else {
+        reader.problem(
+            variables.place("ALERT_EMAIL_TO"),
+            "SMTP_URL",
+            "ALERT_EMAIL_TO is set, but there is not the address of a mail server to send through",
+            format!("put SMTP_URL into .env: {SMTP_FORMS}"),
+        );
+        return None;
+    };
+    if let Some(fault) = smtp_fault(&smtp_url) {
+        reader.problem(variables.place("SMTP_URL"), "SMTP_URL", fault, SMTP_FORMS);
+    }
+    let from = variables.get("ALERT_EMAIL_FROM").map(str::to_owned);
+    (!to.is_empty()).then_some(ChannelKind::Email { smtp_url, from, to })
+}
+
+/// Asked last, and only where nothing else was found, since it mostly finds the same.
 fn check_adapter_of_variable(reader: &Reader<'_>, settings: &ChannelSettings) {
     let variable = match &settings.kind {
         ChannelKind::Slack { .. } => "SLACK_WEBHOOK_URL",
@@ -242,13 +289,12 @@ fn check_adapter_of_variable(reader: &Reader<'_>, settings: &ChannelSettings) {
         ChannelKind::Email { .. } => "SMTP_URL",
         ChannelKind::Console => return,
     };
-    let place = reader.variables.place(variable);
-    if reader.problems.borrow().iter().any(|problem| problem.place == place) {
+    if !reader.problems.borrow().is_empty() {
         return;
     }
     let Err(error) = channel::build(settings) else { return };
     let (what, instead) = error.problem.split_once("; ").unwrap_or((&error.problem, ""));
-    reader.problem(place, variable, what, instead);
+    reader.problem(reader.variables.place(variable), variable, what, instead);
 }
 
 #[cfg(test)]
@@ -263,6 +309,14 @@ mod tests {
             ("smtp+insecure://127.0.0.1:2525", true),
             ("smtp+insecure://localhost:2525", true),
             ("smtp+insecure://mail.example:25", false),
+            ("smtp://u:p@[::1]:2525", true),
+            ("smtps://u:p@mail.example:465/", true),
+            ("smtps://alerts:2024/Xy9@mail.example:465", false),
+            ("smtps://u:p@mail.example:465/foo", false),
+            ("smtps://u:p@mail.example:465?x=1", false),
+            ("smtps://u:12#34@mail.example:465", false),
+            ("smtp://u:p@mail.example:465", false),
+            ("smtps://u:p@mail.example:587", false),
             ("https://mail.example", false),
             ("mail.example:587", false),
             ("smtp://", false),

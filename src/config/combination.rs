@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use super::section::Section;
-use super::units::write_duration;
 use crate::alert::channel::ChannelSettings;
+use crate::duration;
 use crate::schedule::{Cadence, Job, Overlap, Schedule, slot};
 
 /// Whether box and graces of a schedule fit between its slots.
@@ -21,10 +21,10 @@ pub(super) fn check_times(section: &Section<'_>, schedule: &Schedule) {
             format!(
                 "a stall is noticed after {}, but the run is stopped after time_box {} + \
                  signal_grace {} = {}",
-                write_duration(schedule.stall_after),
-                write_duration(schedule.time_box),
-                write_duration(schedule.signal_grace),
-                write_duration(busy)
+                duration::written(schedule.stall_after),
+                duration::written(schedule.time_box),
+                duration::written(schedule.signal_grace),
+                duration::written(busy)
             ),
             "make stall_after shorter",
         );
@@ -38,10 +38,10 @@ pub(super) fn check_times(section: &Section<'_>, schedule: &Schedule) {
             format!(
                 "one call may take {}, but the run is stopped after time_box {} + signal_grace {} \
                  = {}",
-                write_duration(job.call_timeout),
-                write_duration(schedule.time_box),
-                write_duration(schedule.signal_grace),
-                write_duration(busy)
+                duration::written(job.call_timeout),
+                duration::written(schedule.time_box),
+                duration::written(schedule.signal_grace),
+                duration::written(busy)
             ),
             "make call_timeout shorter",
         );
@@ -63,54 +63,53 @@ fn check_gap(section: &Section<'_>, schedule: &Schedule, busy: Duration) {
     let jitter = if schedule.jitter.is_zero() {
         String::new()
     } else {
-        format!(" + jitter {}", write_duration(schedule.jitter))
+        format!(" + jitter {}", duration::written(schedule.jitter))
     };
     let key = if section.has("time_box") { "time_box" } else { "cron" };
     section.problem(
         key,
         format!(
-            "time_box {} + signal_grace {}{jitter} = {}, but \"{cron}\" in {} comes again after \
+            "time_box {} + signal_grace {}{jitter} = {}, but \"{cron}\" in {} is due again after \
              {}: a run could still be going on, and the next one would be skipped",
-            write_duration(schedule.time_box),
-            write_duration(schedule.signal_grace),
-            write_duration(latest),
+            duration::written(schedule.time_box),
+            duration::written(schedule.signal_grace),
+            duration::written(latest),
             schedule.timezone.name(),
-            write_duration(gap)
+            duration::written(gap)
         ),
         format!(
             "make time_box + signal_grace shorter than {}, or write overlap = \"queue\" or \
              \"replace\"",
-            write_duration(gap)
+            duration::written(gap)
         ),
     );
 }
 
 /// Names of channels: those that are on, and those whose file is off or broken.
-pub(super) struct ChannelNames<'a> {
-    pub(super) on: &'a [ChannelSettings],
-    pub(super) off: &'a [String],
-    pub(super) broken: &'a [String],
+pub(super) struct ChannelNames {
+    pub(super) on: Vec<String>,
+    pub(super) off: Vec<String>,
+    pub(super) broken: Vec<String>,
 }
 
-impl ChannelNames<'_> {
+impl ChannelNames {
     /// Notes a problem if the name leads nowhere.
     pub(super) fn check(&self, section: &Section<'_>, key: &str, name: &str) {
-        let is_on = self.on.iter().any(|channel| channel.name == name);
-        if is_on || self.broken.iter().any(|broken| broken == name) {
+        let has = |names: &[String]| names.iter().any(|known| known == name);
+        if has(&self.on) || has(&self.broken) {
             return;
         }
-        if self.off.iter().any(|off| off == name) {
+        if has(&self.off) {
             let what = format!("the channel \"{name}\" is switched off");
             let instead =
                 format!("write enabled = true in alerts/{name}.toml, or take it out here");
             section.problem(key, what, instead);
             return;
         }
-        let names: Vec<&str> = self.on.iter().map(|channel| channel.name.as_str()).collect();
-        let instead = if names.is_empty() {
+        let instead = if self.on.is_empty() {
             format!("there is no channel yet: make alerts/{name}.toml")
         } else {
-            format!("the channels are: {}", names.join(", "))
+            format!("the channels are: {}", self.on.join(", "))
         };
         section.problem(key, format!("there is no channel called \"{name}\""), instead);
     }

@@ -87,7 +87,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Table, Vec<Problem>> {
         .map(|error| Problem {
             place: error.span().map_or_else(|| Place::file(file), |span| lines.place(span.start)),
             key: String::new(),
-            what: format!("this is no TOML: {}", error.message().replace('\n', ", ")),
+            what: format!("this is not valid TOML: {}", error.message().replace('\n', ", ")),
             instead: "write `key = \"text\"`, `key = 5`, `key = true`, `key = [\"a\", \"b\"]` or \
                       `[section]`"
                 .to_owned(),

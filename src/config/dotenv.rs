@@ -18,11 +18,16 @@ pub(super) struct Assigned {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct BadLine {
     pub(super) line: usize,
+    /// Whose value is lost; `None`: the line assigns nothing.
+    pub(super) name: Option<String>,
     pub(super) what: String,
 }
 
 /// What the file assigns (the last assignment of a name wins) and the lines that make no sense.
-pub(super) fn parse(text: &str) -> (BTreeMap<String, Assigned>, Vec<BadLine>) {
+pub(super) fn parse(
+    text: &str,
+    process: &BTreeMap<String, String>,
+) -> (BTreeMap<String, Assigned>, Vec<BadLine>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut assigned = BTreeMap::new();
     let mut bad = Vec::new();
@@ -39,7 +44,8 @@ pub(super) fn parse(text: &str) -> (BTreeMap<String, Assigned>, Vec<BadLine>) {
             continue;
         }
         let Some((name, value)) = trimmed.split_once('=') else {
-            bad.push(BadLine { line: start, what: "there is no `=` in this line".to_owned() });
+            let what = "there is no `=` in this line".to_owned();
+            bad.push(BadLine { line: start, name: None, what });
             rest = after;
             continue;
         };
@@ -48,7 +54,8 @@ pub(super) fn parse(text: &str) -> (BTreeMap<String, Assigned>, Vec<BadLine>) {
         if !is_name(name) {
             bad.push(BadLine {
                 line: start,
-                what: "what stands before `=` is no name of a variable".to_owned(),
+                name: None,
+                what: "the part before `=` is not the name of a variable".to_owned(),
             });
             continue;
         }
@@ -65,6 +72,7 @@ pub(super) fn parse(text: &str) -> (BTreeMap<String, Assigned>, Vec<BadLine>) {
                 None => {
                     bad.push(BadLine {
                         line: start,
+                        name: Some(name.to_owned()),
                         what: format!("the quotation mark ({quote}) of {name} is never closed"),
                     });
                     continue;
@@ -77,7 +85,7 @@ pub(super) fn parse(text: &str) -> (BTreeMap<String, Assigned>, Vec<BadLine>) {
     let names: Vec<String> = assigned.keys().cloned().collect();
     for name in names {
         if let Some(entry) = assigned.get(&name) {
-            let value = expand(&entry.value, &assigned);
+            let value = expand(&entry.value, &assigned, process);
             if let Some(entry) = assigned.get_mut(&name) {
                 entry.value = value;
             }
@@ -133,9 +141,13 @@ fn unescape(letter: char, quote: char) -> String {
     }
 }
 
-/// `${NAME}` and `${NAME:-default}` of names assigned in the same file; others stay as they are,
-/// so that [`super::environment`] can look them up or complain.
-fn expand(value: &str, assigned: &BTreeMap<String, Assigned>) -> String {
+/// `${NAME}` and `${NAME:-default}`, of the process's variables and those of the same file; what is set
+/// in neither is empty (python-dotenv's `resolve_variables`).
+fn expand(
+    value: &str,
+    assigned: &BTreeMap<String, Assigned>,
+    process: &BTreeMap<String, String>,
+) -> String {
     let mut out = String::new();
     let mut rest = value;
     while let Some(at) = rest.find("${") {
@@ -144,11 +156,9 @@ fn expand(value: &str, assigned: &BTreeMap<String, Assigned>) -> String {
         let (name, default) =
             inner.split_once(":-").map_or((inner, None), |(name, default)| (name, Some(default)));
         out.push_str(&rest[..at]);
-        match (assigned.get(name), default) {
-            (Some(other), _) => out.push_str(&other.value),
-            (None, Some(default)) => out.push_str(default),
-            (None, None) => out.push_str(&rest[at..=at + length]),
-        }
+        let of_file = || assigned.get(name).map(|other| other.value.as_str());
+        let known = process.get(name).map(String::as_str).or_else(of_file);
+        out.push_str(known.or(default).unwrap_or_default());
         rest = &rest[at + length + 1..];
     }
     out.push_str(rest);
@@ -160,7 +170,7 @@ mod tests {
     use super::*;
 
     fn value(text: &str) -> String {
-        let (assigned, bad) = parse(text);
+        let (assigned, bad) = parse(text, &BTreeMap::new());
         assert_eq!(bad, [], "{text}");
         assigned["A"].value.clone()
     }
@@ -187,8 +197,17 @@ mod tests {
     }
 
     #[test]
+    fn names_are_filled_in_from_the_process_before_the_file() {
+        let process = BTreeMap::from([("HOME".to_owned(), "/root".to_owned())]);
+        let value = |text: &str| parse(text, &process).0["A"].value.clone();
+        assert_eq!(value("A=${HOME}/x"), "/root/x");
+        assert_eq!(value("HOME=/file\nA=${HOME}/x"), "/root/x");
+        assert_eq!(value("B=/file\nA=${B}/x${NOWHERE}"), "/file/x");
+    }
+
+    #[test]
     fn a_line_that_makes_no_sense_is_named_and_the_others_still_count() {
-        let (assigned, bad) = parse("# one\nnonsense\nB=2\n3C=4\nD=\"open\nE=5");
+        let (assigned, bad) = parse("# one\nnonsense\nB=2\n3C=4\nD=\"open\nE=5", &BTreeMap::new());
         assert_eq!(bad.iter().map(|b| b.line).collect::<Vec<_>>(), [2, 4, 5]);
         assert_eq!(assigned["B"], Assigned { value: "2".into(), line: 3 });
         assert_eq!(assigned["E"].line, 6);
@@ -196,7 +215,7 @@ mod tests {
 
     #[test]
     fn line_numbers_go_on_rightly_after_a_value_of_several_lines() {
-        let (assigned, _) = parse("A=\"1\n2\n3\"\nB=4");
+        let (assigned, _) = parse("A=\"1\n2\n3\"\nB=4", &BTreeMap::new());
         assert_eq!(assigned["B"].line, 4);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::environment;
 use super::records::is_http;
 use super::section::{Names, Section};
-use crate::redact::{MARK, Redactor};
+use crate::redact::is_secret;
 use crate::schedule::{CommandJob, HttpJob, Job};
 
 /// A call of the old service that hangs ends by itself after 640 to 660 s (docs/legacy-service.md);
@@ -54,7 +54,7 @@ fn command(section: &Section<'_>) -> Option<CommandJob> {
     let is_empty = argv.as_ref().is_none_or(|argv| argv.first().is_none_or(String::is_empty));
     if is_empty && (argv.is_some() || !section.has("argv")) {
         let instead = "write argv = [\"python\", \"run_bulk_auto_review.py\"]; there is no shell";
-        section.problem("argv", "there is no program to start", instead);
+        section.problem("argv", "the program to start is missing", instead);
     }
     let signals = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"];
     let job = CommandJob {
@@ -74,7 +74,7 @@ fn http(section: &Section<'_>) -> Option<HttpJob> {
     let url = section.raw_text("url");
     if !section.has("url") {
         let instead = "write url = \"http://127.0.0.1:8000/bulk_auto_review\"";
-        section.problem("url", "there is no address to call", instead);
+        section.problem("url", "the address to call is missing", instead);
     }
     if let Some(url) = &url
         && section.names() == Names::Required
@@ -82,7 +82,7 @@ fn http(section: &Section<'_>) -> Option<HttpJob> {
         && !is_http(&resolved)
     {
         let instead = "write an address that begins with http:// or https://";
-        section.problem("url", "this is no web address", instead);
+        section.problem("url", "this is not a web address", instead);
     }
     let methods = ["GET", "POST", "PUT", "PATCH", "DELETE"];
     let method = section.choice("method", &methods.map(|method| (method, method)));
@@ -110,10 +110,10 @@ fn texts_by_name(section: &Section<'_>) -> BTreeMap<String, String> {
     for name in section.keys() {
         let Some(value) = section.raw_text(&name) else { continue };
         let typed = environment::typed(&value);
-        if says_secret(&name) && !typed.trim().is_empty() && !is_scheme(typed.trim()) {
+        if is_secret(&name, &typed) && !is_scheme(typed.trim()) {
             section.problem(
                 &name,
-                "this is a secret; secrets do not belong into TOML files",
+                "this is a secret; secrets do not belong in TOML files",
                 format!("put it into .env and write {name} = \"${{NAME}}\" with its name there"),
             );
             continue;
@@ -121,13 +121,6 @@ fn texts_by_name(section: &Section<'_>) -> BTreeMap<String, String> {
         texts.insert(name, value);
     }
     texts
-}
-
-/// Asks the redactor, so that both have one opinion on what a secret's name is.
-fn says_secret(name: &str) -> bool {
-    let probe = "a-value-long-enough-to-hide";
-    name.eq_ignore_ascii_case("authorization")
-        || Redactor::from_environment([(name, probe)]).redact(probe) == MARK
 }
 
 /// `Bearer ${TOKEN}`: the word before the secret is none.

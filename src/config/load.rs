@@ -1,453 +1,385 @@
 //! Loading: finds the files, reads them all, notes every problem, and only then decides.
 //!
-//! Invariant: either there is no problem and a whole [`Config`], or all problems and no config.
+//! `check` is strict ([`load`]); who runs or shows something takes what is right ([`usable`],
+//! [`reload`](super::reload::reload)); a review reads nothing but what it needs ([`for_review`]).
+//! Invariant: a file that can't be read never brings the built-in schedule or a variable's channel
+//! to life.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
 
+use super::channel;
 use super::combination::{self, ChannelNames};
-use super::document::{self, Table, Value};
 use super::environment::{self, Variables};
+use super::files::{self, Folder};
+use super::main_file::{Main, MainFile};
 use super::problem::{Place, Problem, Problems};
+use super::schedule;
 use super::section::{Names, Reader, Section};
-use super::{
-    Config, Environment, Location, ServiceSettings, channel, records, reviewer, schedule, service,
-};
+use super::version::{Context, Entry, LastGood, State};
+use super::{Config, Environment, Location};
 use crate::alert::channel::ChannelSettings;
-use crate::review::settings::{
-    BudgetSettings, ImageSettings, PictureSettings, RecordKind, RecordSettings, ReviewSettings,
-    ReviewerSettings,
-};
+use crate::review::settings::RecordKind;
 use crate::schedule::{Job, Schedule};
 use crate::timezone::TimeZones;
 
 /// Records claimed at a time.
 const BATCH: u32 = 100;
 
+/// A configuration of all that is right.
+#[derive(Clone, Debug)]
+pub struct Usable {
+    /// What can be used.
+    pub config: Config,
+    /// What can't, and why: in the order of files and lines.
+    pub problems: Vec<Problem>,
+    /// The files as they are to be remembered.
+    pub good: LastGood,
+}
+
 /// Reads everything anew. `process` are the variables of the process.
 ///
 /// # Errors
 /// All problems of all files.
 pub fn load(location: &Location, process: &BTreeMap<String, String>) -> Result<Config, Problems> {
-    match whole(read(location, process)?) {
-        (Some(config), problems) if problems.0.is_empty() => Ok(config),
-        (_, problems) => Err(problems),
+    let usable = usable(location, process, &LastGood::default())?;
+    if usable.problems.is_empty() { Ok(usable.config) } else { Err(Problems(usable.problems)) }
+}
+
+/// What is right, with the last good version of what is not.
+///
+/// # Errors
+/// All problems of all files, if `lookout.toml` can't be read or leaves open where the state is.
+pub fn usable(
+    location: &Location,
+    process: &BTreeMap<String, String>,
+    last_good: &LastGood,
+) -> Result<Usable, Problems> {
+    let read = read(location, process, last_good)?;
+    let Read { main, batch, channels, schedules, variables, problems, file, .. } = read;
+    let Some(main) = main.filter(|main| main.service_problems.is_empty()) else {
+        return Err(Problems(problems));
+    };
+    let good = good(&channels.good, &schedules.good);
+    let config = Config {
+        root: file.root,
+        file: file.path,
+        review: main.review(batch),
+        service: main.service,
+        switched_off: schedules.off.into_iter().chain(channels.off_files).collect(),
+        schedules: schedules.on,
+        channels: channels.on,
+        environment: Environment(variables.into_map()),
+        zones: file.zones,
+    };
+    Ok(Usable { config, problems, good })
+}
+
+/// What a review needs, and nothing else: no schedule and no alert file is read.
+///
+/// # Errors
+/// All problems of `lookout.toml` and `.env` that could change what is reviewed, or at what cost.
+pub fn for_review(
+    location: &Location,
+    process: &BTreeMap<String, String>,
+) -> Result<Config, Problems> {
+    let file = location.resolve()?;
+    let mut problems = Vec::new();
+    let variables = environment::read(&file.root, process, &mut problems);
+    problems.retain(environment::may_change_a_review);
+    let (batch, wrong) = batch(&file, &variables);
+    problems.extend(wrong);
+    let main = match file.read(&variables) {
+        Ok(main) => main,
+        Err(wrong) => {
+            problems.extend(wrong);
+            return Err(Problems::sorted(problems));
+        }
+    };
+    problems.extend(main.review_problems.iter().cloned());
+    let of_state = |problem: &&Problem| {
+        problem.key == "service" || problem.key.to_lowercase().contains("state_dir")
+    };
+    problems.extend(main.service_problems.iter().filter(of_state).cloned());
+    problems.extend(images_unknown(&main));
+    if !problems.is_empty() {
+        return Err(Problems::sorted(problems));
     }
+    Ok(Config {
+        root: file.root,
+        file: file.path,
+        review: main.review(batch),
+        service: main.service,
+        schedules: Vec::new(),
+        channels: Vec::new(),
+        switched_off: Vec::new(),
+        environment: Environment(variables.into_map()),
+        zones: file.zones,
+    })
 }
 
 /// The variables alone, for a keeper: its schedule was checked when its run began, and a mistake in
 /// a file since then must not keep a secret of `.env` from being hidden.
 #[must_use]
 pub fn variables(location: &Location, process: &BTreeMap<String, String>) -> Environment {
-    let read = location.resolve().map(|(root, _)| {
+    let read = location.resolve().map(|file| {
         let mut problems = Vec::new();
-        Environment(environment::read(&root, process, &mut problems).into_map())
+        Environment(environment::read(&file.root, process, &mut problems).into_map())
     });
     read.unwrap_or_else(|_| Environment(process.clone()))
 }
 
-/// As [`load`], for commands that look at what a daemon does or ask it for something: all they need
-/// is where its state is. What is broken elsewhere is left out, and returned.
-///
-/// # Errors
-/// All problems of all files, if `lookout.toml` can't be read or `[service]` is broken.
-pub fn look(
-    location: &Location,
-    process: &BTreeMap<String, String>,
-) -> Result<(Config, Problems), Problems> {
-    let (config, problems) = whole(read(location, process)?);
-    let is_lost = problems.0.iter().any(|problem| problem.key.starts_with("service"));
-    match config {
-        Some(config) if !is_lost => Ok((config, problems)),
-        _ => Err(problems),
-    }
-}
-
-/// What is right as one; `None`: `lookout.toml` could not be read at all.
-fn whole(read: Read) -> (Option<Config>, Problems) {
-    let Read { main, batch, channels, schedules, variables, zones, problems, root, file } = read;
-    let switched_off = schedules.off.iter().cloned().chain(channels.off_files()).collect();
-    let config = main.map(|main| Config {
-        review: ReviewSettings {
-            state_dir: main.service.state_dir.clone(),
-            records: main.records,
-            images: main.images,
-            reviewer: main.reviewer,
-            picture: main.picture,
-            budget: main.budget,
-            batch,
-        },
-        service: main.service,
-        schedules: schedules.on,
-        channels: channels.on,
-        switched_off,
-        environment: Environment(variables.into_map()),
-        zones,
-        root,
-        file,
-    });
-    (config, Problems(problems))
-}
-
 /// Everything that could be read, and every problem.
 pub(super) struct Read {
-    main: Option<Main>,
+    pub(super) main: Option<Main>,
     batch: u32,
     pub(super) channels: Channels,
     pub(super) schedules: Schedules,
     pub(super) variables: Variables,
-    zones: TimeZones,
+    /// Whether each of the variables could be read.
+    pub(super) is_env_whole: bool,
     /// In the order of files and lines.
     pub(super) problems: Vec<Problem>,
-    pub(super) root: PathBuf,
-    file: Option<PathBuf>,
+    pub(super) file: MainFile,
 }
 
 /// Reads all files, however broken some of them are.
 pub(super) fn read(
     location: &Location,
     process: &BTreeMap<String, String>,
+    last_good: &LastGood,
 ) -> Result<Read, Problems> {
-    let zones = location.zones.clone();
-    zones.refresh();
-    let (root, file) = location.resolve()?;
+    location.zones.refresh();
+    let file = location.resolve()?;
     let mut problems = Vec::new();
-    let variables = environment::read(&root, process, &mut problems);
-    let main = main_file(file.as_deref(), &variables, &mut problems);
-    let alerts = folder(&root, "alerts", &mut problems);
-    let schedules = folder(&root, "schedules", &mut problems);
-    let reader = Reader {
-        root: &root,
-        variables: &variables,
-        zones: &zones,
-        problems: RefCell::new(problems),
+    let variables = environment::read(&file.root, process, &mut problems);
+    let is_env_whole = problems.is_empty();
+    let main = match file.read(&variables) {
+        Ok(main) => Some(main),
+        Err(wrong) => {
+            problems.extend(wrong);
+            None
+        }
     };
-    let batch = batch(&reader);
-    let main = main.map(|table| read_main(&reader, &table, file.as_deref()));
-    let channels = read_channels(&reader, &alerts);
-    let schedules = read_schedules(&reader, &schedules, &channels, batch);
+    let (batch, wrong) = batch(&file, &variables);
+    problems.extend(wrong);
+    let zones: &TimeZones = &file.zones;
+    let context = Context { root: &file.root, variables: &variables, zones, last_good };
+    let alerts = files::folder(&file.root, "alerts", last_good);
+    let channels = read_channels(&context, &alerts, &mut problems);
+    let folder = files::folder(&file.root, "schedules", last_good);
+    let schedules = read_schedules(&context, &folder, batch, &mut problems);
+    check_notify(&context, &schedules.entries, &channels.names, &mut problems);
     if let Some(main) = &main {
-        check_review_is_whole(&reader, main, &schedules.on);
+        problems.extend(main.service_problems.iter().chain(&main.review_problems).cloned());
+        if schedules.on.iter().any(|schedule| matches!(schedule.job, Job::Review { .. })) {
+            problems.extend(images_unknown(main));
+            problems.extend(no_key(main));
+        }
     }
-    let mut problems = reader.problems.into_inner();
     problems.sort();
     problems.dedup();
-    Ok(Read { main, batch, channels, schedules, variables, zones, problems, root, file })
-}
-
-impl Location {
-    /// The folder that everything counts from, absolute, and `lookout.toml` if there is one.
-    pub(super) fn resolve(&self) -> Result<(PathBuf, Option<PathBuf>), Problems> {
-        let Some(config) = &self.config else {
-            let file = self.cwd.join("lookout.toml");
-            return Ok((self.cwd.clone(), file.is_file().then_some(file)));
-        };
-        let file = self.cwd.join(config);
-        if !file.is_file() {
-            return Err(Problems(vec![Problem {
-                place: Place::file(config.display().to_string()),
-                key: String::new(),
-                what: "there is no such file".to_owned(),
-                instead: "name the configuration file with --config or LOOKOUT_CONFIG, or leave \
-                          both out; `lookout init` writes one"
-                    .to_owned(),
-            }]));
-        }
-        let root = file.parent().map_or_else(|| self.cwd.clone(), Path::to_path_buf);
-        Ok((root, Some(file)))
-    }
-}
-
-fn main_file(
-    file: Option<&Path>,
-    variables: &Variables,
-    problems: &mut Vec<Problem>,
-) -> Option<Table> {
-    let name = main_name(file);
-    let mut table = match file.map(|file| read_toml(file, &name)) {
-        None => Table::default(),
-        Some(Ok(table)) => table,
-        Some(Err(wrong)) => {
-            problems.extend(wrong);
-            return None;
-        }
-    };
-    for (variable, value, place) in variables.overrides() {
-        problems.extend(document::overlay(&mut table, variable, value, place).err());
-    }
-    Some(table)
-}
-
-fn main_name(file: Option<&Path>) -> String {
-    let name = file.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    name.unwrap_or_else(|| "lookout.toml".to_owned())
-}
-
-fn read_toml(path: &Path, name: &str) -> Result<Table, Vec<Problem>> {
-    let unreadable = |why: String| {
-        vec![Problem {
-            place: Place::file(name),
-            key: String::new(),
-            what: format!("this file can't be read: {why}"),
-            instead: "make it a text file (UTF-8) that the user who runs lookout may read"
-                .to_owned(),
-        }]
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-    document::parse(name, &text)
-}
-
-/// One file of `schedules/` or `alerts/`.
-struct NamedFile {
-    /// Without `.toml`.
-    stem: String,
-    /// `schedules/x.toml`.
-    name: String,
-    /// `None`: broken, and told.
-    table: Option<Table>,
-}
-
-impl NamedFile {
-    fn is_on(&self) -> bool {
-        let enabled = self.table.as_ref().and_then(|table| table.entries.get("enabled"));
-        !enabled.is_some_and(|entry| matches!(entry.node.value, Value::Flag(false)))
-    }
-}
-
-/// The TOML files of a folder by name; a folder that is not there has none.
-fn folder(root: &Path, folder: &str, problems: &mut Vec<Problem>) -> Vec<NamedFile> {
-    let mut paths = Vec::new();
-    match std::fs::read_dir(root.join(folder)) {
-        Ok(entries) => paths.extend(entries.filter_map(|e| e.ok().map(|e| e.path()))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => problems.push(Problem {
-            place: Place::file(folder),
-            key: String::new(),
-            what: format!("this folder can't be read: {error}"),
-            instead: "make it readable for the user that runs lookout".to_owned(),
-        }),
-    }
-    paths.retain(|path| path.extension().is_some_and(|e| e == "toml") && path.is_file());
-    paths.sort();
-    let mut files = Vec::new();
-    for path in paths {
-        let Some(stem) = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()) else {
-            continue;
-        };
-        if stem.starts_with('.') {
-            continue;
-        }
-        let name = format!("{folder}/{stem}.toml");
-        if !is_good_name(&stem) {
-            problems.push(Problem {
-                place: Place::file(&name),
-                key: String::new(),
-                what: "the name of this file can't be a name in messages and addresses".to_owned(),
-                instead: "rename it: small letters, digits, `-` and `_`, at most 64".to_owned(),
-            });
-        }
-        let table = match read_toml(&path, &name) {
-            Ok(table) => Some(table),
-            Err(wrong) => {
-                problems.extend(wrong);
-                None
-            }
-        };
-        files.push(NamedFile { stem, name, table });
-    }
-    files
-}
-
-fn is_good_name(name: &str) -> bool {
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    name.len() <= 64
-        && name.starts_with(good)
-        && name.chars().all(|c| good(c) || matches!(c, '-' | '_'))
+    let schedules = schedules.without_entries();
+    Ok(Read { main, batch, channels, schedules, variables, is_env_whole, problems, file })
 }
 
 /// `LIMIT`, as the old service read it.
-fn batch(reader: &Reader<'_>) -> u32 {
-    let Some(limit) = reader.variables.get("LIMIT") else { return BATCH };
+fn batch(file: &MainFile, variables: &Variables) -> (u32, Vec<Problem>) {
+    let Some(limit) = variables.get("LIMIT") else { return (BATCH, Vec::new()) };
     match limit.parse() {
-        Ok(limit @ 1..=100_000) => limit,
+        Ok(limit @ 1..=100_000) => (limit, Vec::new()),
         _ => {
-            let what = format!("\"{limit}\" is no number of images");
+            let reader = Reader::new(&file.root, variables, &file.zones);
+            let what = format!("\"{limit}\" is not a valid number of images");
             let instead = "write a whole number from 1 to 100000, or take the line out";
-            reader.problem(reader.variables.place("LIMIT"), "LIMIT", what, instead);
-            BATCH
+            reader.problem(variables.place("LIMIT"), "LIMIT", what, instead);
+            (BATCH, reader.into_problems())
         }
     }
 }
 
-/// What `lookout.toml` says.
-pub(super) struct Main {
-    service: ServiceSettings,
-    records: RecordSettings,
-    images: ImageSettings,
-    /// Whether anybody said where the pictures are.
-    images_said: bool,
-    reviewer: ReviewerSettings,
-    picture: PictureSettings,
-    budget: BudgetSettings,
+pub(super) fn good(channels: &LastGood, schedules: &LastGood) -> LastGood {
+    LastGood(channels.0.iter().chain(&schedules.0).map(|(n, t)| (n.clone(), t.clone())).collect())
 }
 
-fn read_main(reader: &Reader<'_>, table: &Table, file: Option<&Path>) -> Main {
-    let top = Section::file(reader, table, &main_name(file), Names::Required);
-    let service = service::read(top.section("service"));
-    let images = top.section("images");
-    let images_said = !images.is_empty() || reader.variables.get("IMAGE_URL").is_some();
-    let main = Main {
-        records: records::read_records(top.section("records"), &service.state_dir),
-        images: records::read_images(images),
-        images_said,
-        reviewer: reviewer::read(top.section("reviewer")),
-        picture: reviewer::read_picture(top.section("picture")),
-        budget: reviewer::read_budget(top.section("budget")),
-        service,
-    };
-    top.finish();
-    main
-}
-
+/// What `alerts/` and the variables come to.
 pub(super) struct Channels {
     pub(super) on: Vec<ChannelSettings>,
-    off: Vec<String>,
-    broken: Vec<String>,
+    /// `alerts/x.toml`.
+    pub(super) off_files: Vec<String>,
+    /// Names of files of which no version can be used.
+    pub(super) broken: Vec<String>,
+    pub(super) is_folder_readable: bool,
+    pub(super) good: LastGood,
+    names: ChannelNames,
 }
 
-impl Channels {
-    pub(super) fn off_files(&self) -> Vec<String> {
-        self.off.iter().map(|name| format!("alerts/{name}.toml")).collect()
-    }
-
-    fn names(&self) -> ChannelNames<'_> {
-        ChannelNames { on: &self.on, off: &self.off, broken: &self.broken }
-    }
-}
-
-fn read_channels(reader: &Reader<'_>, files: &[NamedFile]) -> Channels {
-    let mut channels = Channels { on: Vec::new(), off: Vec::new(), broken: Vec::new() };
-    for file in files {
-        let is_on = file.is_on();
-        let names = if is_on { Names::Required } else { Names::LeftAlone };
-        let read = file.table.as_ref().and_then(|table| {
-            let section = Section::file(reader, table, &file.name, names);
-            let read = channel::read(&section, &file.stem);
-            section.finish();
-            read
-        });
-        match read {
-            Some(channel) if is_on => channels.on.push(channel),
-            None if is_on => channels.broken.push(file.stem.clone()),
-            Some(_) | None => channels.off.push(file.stem.clone()),
-        }
-    }
+fn read_channels(context: &Context<'_>, folder: &Folder, problems: &mut Vec<Problem>) -> Channels {
+    problems.extend(folder.problem.clone());
+    let read = |section: &Section<'_>, stem: &str| channel::read(section, stem);
+    let entries: Vec<Entry<'_, ChannelSettings>> =
+        folder.files.iter().map(|file| context.read(file, read, problems)).collect();
+    let mut on: Vec<ChannelSettings> =
+        entries.iter().filter_map(|entry| entry.value().cloned()).collect();
+    // A folder that can't be read and of which nothing is known may use every variable.
+    let is_unknown = folder.problem.is_some() && folder.files.is_empty();
     let uses = |variable: &str| {
-        let name = format!("${{{variable}}}");
-        files
-            .iter()
-            .filter(|file| file.is_on())
-            .any(|file| file.table.as_ref().is_some_and(|table| mentions(table, &name)))
+        is_unknown || folder.files.iter().any(|file| context.may_use(file, variable))
     };
-    let is_taken = |name: &str| files.iter().any(|file| file.stem == name);
-    channels.on.extend(channel::by_variable(reader, uses, is_taken));
-    for file in files.iter().filter(|file| file.is_on()) {
-        check_fallback(reader, file, &channels);
+    let is_taken = |name: &str| folder.files.iter().any(|file| file.stem == name);
+    let (by_variable, wrong) = channel::by_variable(context, uses, is_taken);
+    on.extend(by_variable);
+    problems.extend(wrong);
+    let stems = |wanted: fn(&State<ChannelSettings>) -> bool| {
+        let wanted = entries.iter().filter(move |entry| wanted(&entry.state));
+        wanted.map(|entry| entry.file.stem.clone()).collect::<Vec<String>>()
+    };
+    let off = stems(|state| matches!(state, State::Off));
+    let broken = stems(|state| matches!(state, State::Broken));
+    let names = ChannelNames {
+        on: on.iter().map(|channel| channel.name.clone()).collect(),
+        off: off.clone(),
+        broken: broken.clone(),
+    };
+    check_fallbacks(context, &entries, &names, &mut on, problems);
+    Channels {
+        on,
+        off_files: off.iter().map(|name| format!("alerts/{name}.toml")).collect(),
+        broken,
+        is_folder_readable: folder.problem.is_none(),
+        good: LastGood(entries.iter().filter_map(|entry| context.good_version(entry)).collect()),
+        names,
     }
-    channels
 }
 
-fn check_fallback(reader: &Reader<'_>, file: &NamedFile, channels: &Channels) {
-    let Some(table) = &file.table else { return };
-    let channel = channels.on.iter().find(|channel| channel.name == file.stem);
-    let Some(fallback) = channel.and_then(|channel| channel.fallback.as_ref()) else { return };
-    let section = Section::file(reader, table, &file.name, Names::Required);
-    channels.names().check(&section, "fallback", fallback);
-    if let Some(circle) = combination::circle(&channels.on, &file.stem) {
-        let what = format!("the fallbacks go in a circle: {circle}");
-        section.problem("fallback", what, "take the fallback out of one of them");
-    }
-}
-
-fn mentions(table: &Table, name: &str) -> bool {
-    table.entries.values().any(|entry| value_mentions(&entry.node.value, name))
-}
-
-fn value_mentions(value: &Value, name: &str) -> bool {
-    match value {
-        Value::Text(text) => text.contains(name),
-        Value::List(items) => items.iter().any(|item| value_mentions(&item.value, name)),
-        Value::Table(table) => mentions(table, name),
-        Value::Integer(_) | Value::Float(_) | Value::Flag(_) | Value::Date | Value::Untyped(_) => {
-            false
+/// A fallback that leads nowhere is taken away, so that the channel itself can be used.
+fn check_fallbacks(
+    context: &Context<'_>,
+    entries: &[Entry<'_, ChannelSettings>],
+    names: &ChannelNames,
+    on: &mut [ChannelSettings],
+    problems: &mut Vec<Problem>,
+) {
+    let reader = context.reader();
+    let known = on.to_vec();
+    for entry in entries {
+        let Some(fallback) = entry.value().and_then(|channel| channel.fallback.as_ref()) else {
+            continue;
+        };
+        let name = entry.file.stem.as_str();
+        let circle = combination::circle(&known, name);
+        let leads_on = circle.is_none() && names.on.contains(fallback);
+        for channel in on.iter_mut().filter(|channel| channel.name == name && !leads_on) {
+            channel.fallback = None;
+        }
+        let (State::OnDisk(_), Some(table)) = (&entry.state, &entry.file.table) else { continue };
+        let section = Section::file(&reader, table, &entry.file.name, Names::Required);
+        names.check(&section, "fallback", fallback);
+        if let Some(circle) = circle {
+            let what = format!("the fallbacks go in a circle: {circle}");
+            section.problem("fallback", what, "take the fallback out of one of them");
         }
     }
+    problems.extend(reader.into_problems());
 }
 
-pub(super) struct Schedules {
+/// What `schedules/` comes to.
+pub(super) struct Schedules<E = ()> {
     pub(super) on: Vec<Schedule>,
+    /// `schedules/x.toml`.
     pub(super) off: Vec<String>,
+    /// Names of files of which no version can be used.
+    pub(super) broken: Vec<String>,
+    pub(super) is_folder_readable: bool,
+    pub(super) good: LastGood,
+    entries: E,
 }
 
-fn read_schedules(
-    reader: &Reader<'_>,
-    files: &[NamedFile],
-    channels: &Channels,
-    batch: u32,
-) -> Schedules {
-    let mut schedules = Schedules { on: Vec::new(), off: Vec::new() };
-    for file in files {
-        let is_on = file.is_on();
-        if !is_on {
-            schedules.off.push(file.name.clone());
-        }
-        let Some(table) = &file.table else { continue };
-        let names = if is_on { Names::Required } else { Names::LeftAlone };
-        let section = Section::file(reader, table, &file.name, names);
-        if let Some(schedule) = schedule::read(&section, &file.stem, batch) {
-            combination::check_times(&section, &schedule);
-            if is_on {
-                for name in &schedule.notify {
-                    channels.names().check(&section, "notify", name);
-                }
-                schedules.on.push(schedule);
-            }
-        }
-        section.finish();
+impl<E> Schedules<E> {
+    fn without_entries(self) -> Schedules {
+        let Self { on, off, broken, is_folder_readable, good, entries: _ } = self;
+        Schedules { on, off, broken, is_folder_readable, good, entries: () }
     }
+}
+
+fn read_schedules<'f>(
+    context: &Context<'_>,
+    folder: &'f Folder,
+    batch: u32,
+    problems: &mut Vec<Problem>,
+) -> Schedules<Vec<Entry<'f, Schedule>>> {
+    problems.extend(folder.problem.clone());
+    let read = |section: &Section<'_>, stem: &str| {
+        let schedule = schedule::read(section, stem, batch)?;
+        combination::check_times(section, &schedule);
+        Some(schedule)
+    };
+    let entries: Vec<Entry<'f, Schedule>> =
+        folder.files.iter().map(|file| context.read(file, read, problems)).collect();
+    let is_off = |entry: &Entry<'_, Schedule>| matches!(entry.state, State::Off);
     // The built-in schedule stands in until somebody says what to run: examples that are switched
     // off say nothing, but a file of its own name does, also when it is switched off.
-    let said = files.iter().any(|file| file.is_on() || file.stem == schedule::BUILT_IN);
-    if !said {
-        schedules.on.push(schedule::built_in(batch));
+    let is_said = folder.problem.is_some()
+        || entries.iter().any(|entry| !is_off(entry) || entry.file.stem == schedule::BUILT_IN);
+    let mut on: Vec<Schedule> = entries.iter().filter_map(|entry| entry.value().cloned()).collect();
+    if !is_said {
+        on.push(schedule::built_in(batch));
     }
-    schedules
+    let is_broken = |entry: &&Entry<'_, Schedule>| matches!(entry.state, State::Broken);
+    let off = entries.iter().filter(|entry| is_off(entry));
+    Schedules {
+        on,
+        off: off.map(|entry| entry.file.name.clone()).collect(),
+        broken: entries.iter().filter(is_broken).map(|entry| entry.file.stem.clone()).collect(),
+        is_folder_readable: folder.problem.is_none(),
+        good: LastGood(entries.iter().filter_map(|entry| context.good_version(entry)).collect()),
+        entries,
+    }
 }
 
-/// What a review by schedule can't do without, and no default can stand in for.
-fn check_review_is_whole(reader: &Reader<'_>, main: &Main, schedules: &[Schedule]) {
-    let is_review = |schedule: &Schedule| matches!(schedule.job, Job::Review { .. });
-    if !schedules.iter().any(is_review) {
-        return;
+/// Names of channels that lead nowhere are reported and change nothing: news for channels that are
+/// all unknown go to every channel.
+fn check_notify(
+    context: &Context<'_>,
+    entries: &[Entry<'_, Schedule>],
+    names: &ChannelNames,
+    problems: &mut Vec<Problem>,
+) {
+    let reader = context.reader();
+    for entry in entries {
+        let (State::OnDisk(schedule), Some(table)) = (&entry.state, &entry.file.table) else {
+            continue;
+        };
+        let section = Section::file(&reader, table, &entry.file.name, Names::Required);
+        for name in &schedule.notify {
+            names.check(&section, "notify", name);
+        }
     }
+    problems.extend(reader.into_problems());
+}
+
+/// Rows in Supabase have their images anywhere: no default can stand in.
+fn images_unknown(main: &Main) -> Option<Problem> {
     let is_supabase = matches!(main.records.kind, RecordKind::Supabase { .. });
-    if is_supabase && !main.images_said {
-        reader.problem(
-            Place::file(".env"),
-            "IMAGE_URL",
-            "the rows are in Supabase, but nothing says where their pictures are",
+    (is_supabase && !main.images_said).then(|| Problem {
+        place: Place::file(".env"),
+        key: "IMAGE_URL".to_owned(),
+        what: "the rows are in Supabase, but nothing says where their images are".to_owned(),
+        instead:
             "put IMAGE_URL=https://BUCKET.s3.REGION.amazonaws.com/{job_id}__{image_index}.jpg \
-             into .env",
-        );
-    }
-    if main.reviewer.projects.is_empty() && (is_supabase || main.images_said) {
-        reader.problem(
-            Place::file(".env"),
-            "GEMINI_API_KEY",
-            "there is no key for Gemini",
-            "put GEMINI_API_KEY=… (from https://aistudio.google.com/apikey) into .env",
-        );
-    }
+                  into .env"
+                .to_owned(),
+    })
+}
+
+/// Without rows or images of anybody's, a missing key is only warned of.
+fn no_key(main: &Main) -> Option<Problem> {
+    let is_supabase = matches!(main.records.kind, RecordKind::Supabase { .. });
+    let is_meant = is_supabase || main.images_said;
+    (main.reviewer.projects.is_empty() && is_meant).then(|| Problem {
+        place: Place::file(".env"),
+        key: "GEMINI_API_KEY".to_owned(),
+        what: "there is no key for Gemini".to_owned(),
+        instead: "put GEMINI_API_KEY=… (from https://aistudio.google.com/apikey) into .env"
+            .to_owned(),
+    })
 }

@@ -1,7 +1,8 @@
 //! From files and environment to checked types: `lookout.toml`, `schedules/*.toml`,
 //! `alerts/*.toml`, `.env`, `LOOKOUT__SECTION__KEY`, and the shortest way with no TOML at all.
 //!
-//! Strict: an unknown key is an error, and all problems of all files are reported at once.
+//! An unknown key is an error, and all problems of all files are reported at once. `check` is strict;
+//! whoever runs or shows something goes on with what is right ([`usable`]).
 //! Nobody below `app` sees [`Config`]; each part gets its own settings.
 //! Invariant: what is in a [`Config`] has been checked; nothing later finds it impossible.
 
@@ -10,8 +11,10 @@ mod combination;
 mod document;
 mod dotenv;
 mod environment;
+mod files;
 mod job;
 mod load;
+mod main_file;
 pub mod problem;
 mod records;
 pub mod reload;
@@ -20,7 +23,8 @@ mod schedule;
 mod secrets;
 mod section;
 mod service;
-pub mod units;
+mod units;
+mod version;
 mod warning;
 mod zone;
 
@@ -29,7 +33,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-pub use load::{load, look, variables};
+pub use load::{Usable, for_review, load, usable, variables};
+pub use version::LastGood;
 
 use crate::alert::channel::ChannelSettings;
 use crate::review::settings::ReviewSettings;
@@ -90,6 +95,9 @@ pub struct ServiceSettings {
     pub instance: String,
     /// Where pages and API listen.
     pub bind: SocketAddr,
+    /// Names that the pages may be asked by where no token is needed; IP addresses and `localhost`
+    /// always are right.
+    pub hosts: Vec<String>,
     /// What callers must show; always there if `bind` can be reached from other machines.
     pub token: Option<Secret>,
     /// Absolute.

@@ -60,7 +60,7 @@ fn supabase(section: &Section<'_>) -> RecordKind {
             None => {
                 section.problem(
                     "url",
-                    "there is no address of the Supabase project",
+                    "the address of the Supabase project is missing",
                     "put SUPABASE_URL=https://PROJECT.supabase.co into .env",
                 );
                 String::new()
@@ -71,12 +71,12 @@ fn supabase(section: &Section<'_>) -> RecordKind {
     if !url.is_empty() && !is_http(&url) {
         let instead = "write https://PROJECT.supabase.co (Project Settings, Data API)";
         if section.has("url") {
-            section.problem("url", format!("\"{url}\" is no web address"), instead);
+            section.problem("url", format!("\"{url}\" is not a web address"), instead);
         } else {
             section.reader.problem(
                 variables.place("SUPABASE_URL"),
                 "SUPABASE_URL",
-                format!("\"{url}\" is no web address"),
+                format!("\"{url}\" is not a web address"),
                 instead,
             );
         }
@@ -144,7 +144,7 @@ fn statuses(section: Section<'_>) -> Statuses {
             Some(format!("\"{word}\" can't be a status"))
         } else if let Some((other, _, _)) = twin {
             Some(format!(
-                "\"{word}\" is the status `{other}` already: nobody could tell them apart"
+                "\"{word}\" is the status `{other}` already: they could not be told apart"
             ))
         } else if word != ours && is_standard(word) {
             // Older rows, and other programs, mean something else by it.
@@ -153,7 +153,7 @@ fn statuses(section: Section<'_>) -> Statuses {
             None
         };
         if let Some(what) = problem {
-            section.problem(key, what, "write the word that stands in the table, one each");
+            section.problem(key, what, "write the words that your table uses, each once");
         }
     }
     section.finish();
@@ -175,14 +175,14 @@ fn check_pick_up(section: &Section<'_>, pick_up: &[String], statuses: &Statuses)
                     "\"{status}\" is the usual word for what [records.statuses] calls \"{}\"",
                     statuses.in_table(status)
                 ),
-                "write that one, or give the rows that wait another status",
+                "write that one, or give the waiting images another status",
             );
         }
         if is_written_by_us {
             section.problem(
                 "pick_up",
-                format!("\"{status}\" is a status that Lookout itself writes: rows would go round for ever"),
-                "use `lookout rerun` to review such rows again",
+                format!("\"{status}\" is a status that Lookout itself writes: images would be reviewed again and again"),
+                "use `lookout rerun` to review such images again",
             );
         }
     }
@@ -225,16 +225,16 @@ fn http(section: &Section<'_>) -> ImageSettings {
     let url = section.text("url").or_else(|| variables.get("IMAGE_URL").map(str::to_owned));
     match &url {
         None if section.has("url") => {}
-        None => report("there is no address of the pictures".to_owned()),
+        None => report("the address of the images is missing".to_owned()),
         Some(url) => match filled_in(url) {
             Err(what) => report(what),
             Ok((example, n_names)) => {
                 if !is_http(&example) {
-                    report(format!("\"{url}\" is no web address"));
+                    report(format!("\"{url}\" is not a web address"));
                 } else if n_names == 0 {
-                    report(format!("\"{url}\" is the same for every picture"));
+                    report(format!("\"{url}\" is the same for every image"));
                 } else if host_varies(url) {
-                    report("the host's name must not depend on the row".to_owned());
+                    report("the host name must not depend on the image".to_owned());
                 }
             }
         },
@@ -261,7 +261,7 @@ fn filled_in(template: &str) -> Result<(String, usize), String> {
         };
         let name = &rest[at + 1..at + length];
         if !super::dotenv::is_name(name) {
-            return Err(format!("\"{{{name}}}\" is no name of a column"));
+            return Err(format!("\"{{{name}}}\" is not the name of a column"));
         }
         out.push_str(&rest[..at]);
         out.push('x');
@@ -286,14 +286,14 @@ fn s3(section: &Section<'_>) -> ImageSettings {
     let endpoint = section.text("endpoint").map(|url| url.trim_end_matches('/').to_owned());
     if let Some(endpoint) = endpoint.as_ref().filter(|url| !is_http(url)) {
         let instead = "write for example endpoint = \"https://s3.example.com\"";
-        section.problem("endpoint", format!("\"{endpoint}\" is no web address"), instead);
+        section.problem("endpoint", format!("\"{endpoint}\" is not a web address"), instead);
     }
     let key = section.text("key").unwrap_or_else(|| "{job_id}__{image_index}.jpg".to_owned());
     match filled_in(&key) {
         Err(what) => section.problem("key", what, "write key = \"{job_id}__{image_index}.jpg\""),
         Ok((_, 0)) => section.problem(
             "key",
-            format!("\"{key}\" is the same for every picture"),
+            format!("\"{key}\" is the same for every image"),
             "write key = \"{job_id}__{image_index}.jpg\"",
         ),
         Ok(_) => {}

@@ -5,67 +5,65 @@
 //! is read by each review anyway.
 //! Invariant: a broken file changes nothing but what people are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::load::{Read, read};
-use super::problem::Problem;
-use super::{Config, Environment, Location};
+use super::load::{Read, Usable, good, read};
+use super::schedule::BUILT_IN;
+use super::version::LastGood;
+use super::{Config, Environment, Location, channel};
 use crate::alert::channel::ChannelSettings;
 use crate::schedule::Schedule;
 use crate::timezone::TimeZones;
 
-/// What a changed configuration comes to.
-#[derive(Debug)]
-pub struct Reloaded {
-    /// In effect from now on.
-    pub config: Config,
-    /// What is not, and why.
-    pub problems: Vec<Problem>,
-}
-
-/// Reads all files again and takes what is right.
+/// Reads all files again and takes what is right; of the rest, the last good version, or else what is
+/// in effect.
 #[must_use]
 pub fn reload(
     before: &Config,
     location: &Location,
     process: &BTreeMap<String, String>,
-) -> Reloaded {
-    let read = match read(location, process) {
+    last_good: &LastGood,
+) -> Usable {
+    let read = match read(location, process, last_good) {
         Ok(read) => read,
-        Err(problems) => return Reloaded { config: before.clone(), problems: problems.0 },
+        Err(problems) => {
+            let (config, good) = (before.clone(), last_good.clone());
+            return Usable { config, problems: problems.0, good };
+        }
     };
-    let broken: BTreeSet<&str> =
-        read.problems.iter().map(|problem| problem.place.file.as_str()).collect();
     let config = Config {
-        schedules: schedules(before, &read, &broken),
-        channels: channels(before, &read, &broken),
-        switched_off: read.schedules.off.iter().cloned().chain(read.channels.off_files()).collect(),
-        environment: if broken.contains(".env") {
-            before.environment.clone()
-        } else {
+        schedules: schedules(before, &read),
+        channels: channels(before, &read, last_good),
+        switched_off: read.schedules.off.iter().chain(&read.channels.off_files).cloned().collect(),
+        environment: if read.is_env_whole {
             Environment(read.variables.clone().into_map())
+        } else {
+            before.environment.clone()
         },
         ..before.clone()
     };
-    Reloaded { config, problems: read.problems }
+    let good = good(&read.channels.good, &read.schedules.good);
+    Usable { config, problems: read.problems, good }
 }
 
-fn schedules(before: &Config, read: &Read, broken: &BTreeSet<&str>) -> Vec<Schedule> {
-    if broken.contains("schedules") {
+fn schedules(before: &Config, read: &Read) -> Vec<Schedule> {
+    if !read.schedules.is_folder_readable {
         let schedules = before.schedules.iter();
         return schedules.map(|it| with_present_rules(it, &before.zones)).collect();
     }
-    let file = |schedule: &Schedule| format!("schedules/{}.toml", schedule.name);
-    let is_broken = |schedule: &&Schedule| broken.contains(file(schedule).as_str());
-    let kept = before
-        .schedules
-        .iter()
-        .filter(|it| is_broken(it) && !read.schedules.off.contains(&file(it)))
-        .map(|it| with_present_rules(it, &before.zones));
-    let right = read.schedules.on.iter().filter(|it| !is_broken(it));
-    let mut schedules: Vec<Schedule> = right.cloned().chain(kept).collect();
+    let (on, broken) = (&read.schedules.on, &read.schedules.broken);
+    // A new file that was never right says nothing yet: the built-in schedule goes on.
+    let is_replaced = !on.is_empty()
+        || broken.is_empty()
+        || read.schedules.off.contains(&format!("schedules/{BUILT_IN}.toml"));
+    let kept = before.schedules.iter().filter(|it| {
+        let name = it.name.as_str();
+        broken.iter().any(|stem| stem == name) || name == BUILT_IN && !is_replaced
+    });
+    let kept = kept.map(|it| with_present_rules(it, &before.zones));
+    let mut schedules: Vec<Schedule> = on.iter().cloned().chain(kept).collect();
     schedules.sort_by(|one, other| one.name.cmp(&other.name));
     schedules
 }
@@ -77,22 +75,26 @@ fn with_present_rules(schedule: &Schedule, zones: &TimeZones) -> Schedule {
     Schedule { timezone, ..schedule.clone() }
 }
 
-fn channels(before: &Config, read: &Read, broken: &BTreeSet<&str>) -> Vec<ChannelSettings> {
-    if broken.contains("alerts") {
+fn channels(before: &Config, read: &Read, last_good: &LastGood) -> Vec<ChannelSettings> {
+    if !read.channels.is_folder_readable {
         return before.channels.clone();
     }
-    let file = |channel: &ChannelSettings| format!("alerts/{}.toml", channel.name);
-    let is_broken = |channel: &&ChannelSettings| {
-        let file = file(channel);
-        // Channels without a file are made by variables.
-        let by_variable = !read.root.join(&file).is_file();
-        broken.contains(file.as_str())
-            || by_variable && (broken.contains(".env") || broken.contains("environment"))
+    let (on, broken) = (&read.channels.on, &read.channels.broken);
+    let of_variables = |file: &str| matches!(file, ".env" | "environment");
+    let is_unknown =
+        !broken.is_empty() || read.problems.iter().any(|problem| of_variables(&problem.place.file));
+    let was_by_variable = |name: &str| {
+        let file = format!("alerts/{name}.toml");
+        channel::BY_VARIABLE.contains(&name)
+            && !last_good.0.contains_key(&file)
+            && !read.channels.off_files.contains(&file)
     };
-    let off = read.channels.off_files();
-    let kept = before.channels.iter().filter(|it| is_broken(it) && !off.contains(&file(it)));
-    let right = read.channels.on.iter().filter(|it| !is_broken(it));
-    let mut channels: Vec<ChannelSettings> = right.chain(kept).cloned().collect();
+    let kept = before.channels.iter().filter(|it| {
+        let is_there = on.iter().any(|channel| channel.name == it.name);
+        let is_broken = broken.contains(&it.name);
+        !is_there && (is_broken || is_unknown && was_by_variable(&it.name))
+    });
+    let mut channels: Vec<ChannelSettings> = on.iter().chain(kept).cloned().collect();
     channels.sort_by(|one, other| one.name.cmp(&other.name));
     channels
 }
@@ -105,10 +107,11 @@ impl Fingerprint {
     /// Of all files that [`reload`] reads. What can't be looked at is left out; reading it tells why.
     #[must_use]
     pub fn take(location: &Location) -> Self {
-        let Ok((root, file)) = location.resolve() else { return Self::default() };
+        let Ok(file) = location.resolve() else { return Self::default() };
+        let root = file.root;
         let zones = location.zones.watched_file();
         let mut paths: Vec<PathBuf> =
-            file.into_iter().chain([root.join(".env")]).chain(zones).collect();
+            file.path.into_iter().chain([root.join(".env")]).chain(zones).collect();
         for folder in ["schedules", "alerts"] {
             paths.extend(toml_files(&root.join(folder)));
         }

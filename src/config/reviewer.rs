@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::records::is_http;
 use super::section::{Section, split_list};
-use super::units::write_duration;
+use crate::duration;
 use crate::review::settings::{
     BudgetSettings, OnBlocked, PictureSettings, Price, Project, ReviewerSettings,
 };
@@ -39,7 +39,7 @@ pub(super) fn read(section: Section<'_>) -> ReviewerSettings {
     let base_url = base_url.trim_end_matches('/').to_owned();
     if !is_http(&base_url) {
         let instead = "write base_url = \"https://generativelanguage.googleapis.com\"";
-        section.problem("base_url", format!("\"{base_url}\" is no web address"), instead);
+        section.problem("base_url", format!("\"{base_url}\" is not a web address"), instead);
     }
     let api_version = section
         .choice("api_version", &[("v1beta", "v1beta"), ("v1", "v1")])
@@ -54,8 +54,8 @@ pub(super) fn read(section: Section<'_>) -> ReviewerSettings {
             "attempt_timeout",
             format!(
                 "one attempt may take {}, but all attempts of a try together only {}",
-                write_duration(attempt_timeout),
-                write_duration(try_timeout)
+                duration::written(attempt_timeout),
+                duration::written(try_timeout)
             ),
             "make attempt_timeout shorter or try_timeout longer",
         );
@@ -148,7 +148,7 @@ pub(super) fn read_picture(section: Section<'_>) -> PictureSettings {
         section.problem(
             "memory",
             format!(
-                "{} bytes for all pictures in preparation are less than the {} bytes that one \
+                "{} bytes for all images in preparation are less than the {} bytes that one \
                  file may have",
                 settings.memory, settings.max_bytes
             ),

@@ -60,7 +60,7 @@ pub(super) fn built_in(batch: u32) -> Schedule {
     }
 }
 
-/// Reads one file. `None` only if there is no telling when or what to run.
+/// Reads one file. `None` only if it is unknown when or what to run.
 pub(super) fn read(section: &Section<'_>, name: &str, batch: u32) -> Option<Schedule> {
     let defaults = built_in(batch);
     let _ = section.flag("enabled");
@@ -194,7 +194,7 @@ fn pattern(section: Section<'_>) -> Option<Pattern> {
                 let reason = reason.lines().last().unwrap_or("it can't be parsed").to_owned();
                 section.problem(
                     "regex",
-                    format!("\"{regex}\" is no expression: {reason}"),
+                    format!("\"{regex}\" is not a valid regular expression: {reason}"),
                     instead,
                 );
                 None

@@ -12,9 +12,14 @@ use super::document::{Node, Table, Value};
 use super::environment::{self, Unresolved, Variables};
 use super::problem::{Place, Problem, nearest};
 use super::units;
+use crate::duration;
 use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::timezone::TimeZones;
+
+/// Above a year it is a slip (`300d` for `300s` still passes, `9999d` not), and sums of a few can't
+/// overflow.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// What all readers share while a configuration is loaded.
 pub(super) struct Reader<'a> {
@@ -24,7 +29,22 @@ pub(super) struct Reader<'a> {
     pub(super) problems: RefCell<Vec<Problem>>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Nothing wrong so far.
+    pub(super) fn new(root: &'a Path, variables: &'a Variables, zones: &'a TimeZones) -> Self {
+        Self { root, variables, zones, problems: RefCell::default() }
+    }
+
+    /// What was found wrong since the last time.
+    pub(super) fn take_problems(&self) -> Vec<Problem> {
+        self.problems.take()
+    }
+
+    /// What was found wrong.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+
     /// Notes a problem.
     pub(super) fn problem(
         &self,
@@ -198,7 +218,7 @@ impl<'a> Section<'a> {
                         Unresolved::Malformed => self.problem_with(
                             node,
                             key,
-                            "`${` begins a name that does not end",
+                            "`${` starts a variable name that never ends",
                             "write ${NAME} with letters, digits and underscores",
                         ),
                     }
@@ -213,7 +233,7 @@ impl<'a> Section<'a> {
         self.problem_with(
             node,
             key,
-            format!("{what}; secrets do not belong into TOML files"),
+            format!("{what}; secrets do not belong in TOML files"),
             format!("put it into .env and write {key} = \"${{{name}}}\" with its name there"),
         );
     }
@@ -329,10 +349,10 @@ impl<'a> Section<'a> {
             self.wrong_type(node, key, "a duration in quotes", example);
             return None;
         };
-        let what = match units::duration(text.trim()) {
-            Some(Duration::ZERO) => "this must be longer than nothing".to_owned(),
-            Some(duration) => return Some(duration),
-            None => format!("\"{text}\" is no duration"),
+        let what = match duration::parse(text.trim()).filter(|length| *length <= LONGEST) {
+            Some(Duration::ZERO) => "this must be longer than zero".to_owned(),
+            Some(length) => return Some(length),
+            None => format!("\"{text}\" is not a duration"),
         };
         self.problem(key, what, format!("write {example}"));
         None
@@ -348,7 +368,7 @@ impl<'a> Section<'a> {
         };
         let size = units::size(text.trim()).filter(|size| *size > 0);
         if size.is_none() {
-            self.problem(key, format!("\"{text}\" is no size"), format!("write {example}"));
+            self.problem(key, format!("\"{text}\" is not a size"), format!("write {example}"));
         }
         size
     }

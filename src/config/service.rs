@@ -46,6 +46,7 @@ pub(super) fn read(section: Section<'_>) -> ServiceSettings {
             "put LOOKOUT_TOKEN=… (16 characters or more) into .env, or bind to 127.0.0.1",
         );
     }
+    let hosts = hosts(&section);
     let state_dir = section.path("state_dir").unwrap_or_else(|| section.reader.root.join("state"));
     let max_running = section.integer("max_running", 1..=10_000).unwrap_or(MAX_RUNNING);
     let kept = KeptLimits {
@@ -53,7 +54,7 @@ pub(super) fn read(section: Section<'_>) -> ServiceSettings {
         in_all: section.size("logs_in_all").unwrap_or(LOGS_IN_ALL),
     };
     section.finish();
-    ServiceSettings { instance, bind, token, state_dir, max_running, kept }
+    ServiceSettings { instance, bind, hosts, token, state_dir, max_running, kept }
 }
 
 fn bind(section: &Section<'_>) -> SocketAddr {
@@ -62,11 +63,25 @@ fn bind(section: &Section<'_>) -> SocketAddr {
     text.parse().unwrap_or_else(|_| {
         section.problem(
             "bind",
-            format!("\"{text}\" is no address with a port"),
+            format!("\"{text}\" is not an IP address with a port"),
             "write an IP address and a port, for example \"127.0.0.1:8720\" or \"[::1]:8720\"",
         );
         default
     })
+}
+
+/// Names as browsers send them in `Host`, without the port.
+fn hosts(section: &Section<'_>) -> Vec<String> {
+    let hosts = section.texts("hosts").unwrap_or_default();
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
+    for host in hosts.iter().filter(|host| host.is_empty() || !host.chars().all(fits)) {
+        section.problem(
+            "hosts",
+            format!("\"{host}\" is not a host name"),
+            "write the name alone, as it stands in the address: hosts = [\"lookout.example.com\"]",
+        );
+    }
+    hosts
 }
 
 fn token(section: &Section<'_>) -> Option<Secret> {

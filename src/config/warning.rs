@@ -5,6 +5,7 @@
 
 use super::Config;
 use crate::alert::channel::ChannelSettings;
+use crate::review::settings::ImageSettings;
 use crate::schedule::{Cadence, Job, Schedule, slot};
 use crate::watch::Severity;
 
@@ -15,20 +16,20 @@ impl Config {
         let mut warnings = Vec::new();
         if self.channels.is_empty() {
             warnings.push(
-                "NOBODY WILL BE TOLD when something goes wrong: no channel is configured. Put \
+                "NOBODY IS NOTIFIED when something goes wrong: no channel is configured. Put \
                  SLACK_WEBHOOK_URL, ALERT_WEBHOOK_URL, or SMTP_URL and ALERT_EMAIL_TO into .env"
                     .to_owned(),
             );
         }
         if self.schedules.is_empty() {
             warnings.push(
-                "NOTHING WILL BE RUN: every schedule is switched off. Write enabled = true in one \
+                "NOTHING WILL RUN: every schedule is disabled. Write enabled = true in one \
                  of the files in schedules/"
                     .to_owned(),
             );
         }
         for schedule in &self.schedules {
-            warnings.extend(self.lonely_route(schedule));
+            warnings.extend(self.single_channel(schedule));
             warnings.extend(expression_remarks(schedule));
         }
         warnings.extend(self.zones.outdated_system().map(|(folder, version)| {
@@ -39,6 +40,7 @@ impl Config {
                 folder.display()
             )
         }));
+        warnings.extend(self.unknown_columns());
         warnings.extend(self.no_reviewer());
         if self.environment.0.get("SMTP_URL").is_some_and(|url| !url.trim().is_empty())
             && !self.channels.iter().any(is_email)
@@ -51,35 +53,62 @@ impl Config {
     }
 
     /// A channel that breaks can't tell that it is broken; a critical message needs a second way.
-    fn lonely_route(&self, schedule: &Schedule) -> Option<String> {
-        let mut told: Vec<&ChannelSettings> = self
+    fn single_channel(&self, schedule: &Schedule) -> Option<String> {
+        let mut notified: Vec<&ChannelSettings> = self
             .channels
             .iter()
             .filter(|channel| schedule.notify.is_empty() || schedule.notify.contains(&channel.name))
             .filter(|channel| channel.severity <= Severity::Critical)
             .collect();
-        let fallbacks: Vec<&ChannelSettings> = told
+        let fallbacks: Vec<&ChannelSettings> = notified
             .iter()
             .filter_map(|channel| channel.fallback.as_ref())
             .filter_map(|name| self.channels.iter().find(|channel| channel.name == *name))
             .collect();
-        told.extend(fallbacks);
-        told.dedup_by(|a, b| a.name == b.name);
-        match told.as_slice() {
+        notified.extend(fallbacks);
+        notified.dedup_by(|a, b| a.name == b.name);
+        match notified.as_slice() {
             [only] => Some(format!(
-                "critical messages about {} have one way only ({}): if that breaks, nobody is \
-                 told. Add a second channel, or a fallback",
+                "critical messages about {} go to one channel only ({}): if that breaks, nobody \
+                 is notified. Add a second channel, or a fallback",
                 schedule.name, only.name
             )),
             _ => None,
         }
     }
 
+    /// Any column may stand in an address, so that a slip can't be told from a column of the user's own.
+    fn unknown_columns(&self) -> Option<String> {
+        let template = match &self.review.images {
+            ImageSettings::Http { url, .. } => url,
+            ImageSettings::S3 { key, .. } => key,
+            ImageSettings::Folder { .. } => return None,
+        };
+        let columns = &self.review.records.columns;
+        let known = [&columns.id, &columns.job_id, &columns.image_index];
+        let unknown: Vec<&str> = template
+            .split('{')
+            .skip(1)
+            .filter_map(|rest| Some(rest.split_once('}')?.0))
+            .filter(|name| !["id", "job_id", "image_index"].contains(name))
+            .filter(|name| known.iter().all(|column| column != name))
+            .collect();
+        let names: Vec<String> = unknown.iter().map(|name| format!("{{{name}}}")).collect();
+        let table = &self.review.records.table;
+        (!unknown.is_empty()).then(|| {
+            format!(
+                "the address of the images uses {}, so {table} must have columns with these names. \
+                 Lookout itself knows {{id}}, {{job_id}} and {{image_index}}",
+                names.join(" and ")
+            )
+        })
+    }
+
     fn no_reviewer(&self) -> Option<String> {
         let is_review = |schedule: &Schedule| matches!(schedule.job, Job::Review { .. });
         let is_needed = self.schedules.iter().any(is_review);
         (is_needed && self.review.reviewer.projects.is_empty()).then(|| {
-            "no review can be made: there is no key for Gemini. Put GEMINI_API_KEY=… into .env, or \
+            "no image can be reviewed: there is no key for Gemini. Put GEMINI_API_KEY=… into .env, or \
              see everything work without one: lookout demo"
                 .to_owned()
         })

@@ -4,6 +4,7 @@
 //! survives a power cut. Each file here brings its tables.
 //! Invariant: every claim is one conditional write whose row count names the winner.
 
+mod files;
 mod history;
 mod incidents;
 mod ledger;
@@ -33,6 +34,7 @@ const SCHEMA: Schema = Schema {
         outbox::SCHEMA,
         WHY_ABSENT,
         ledger::spans::SCHEMA,
+        files::SCHEMA,
     ],
     busy_timeout: Duration::from_secs(5),
 };

@@ -2,31 +2,8 @@
 //!
 //! Messages have sentences of their own in `alert`; tables and JSON have the plain names.
 
-use std::time::Duration;
-
 use super::{IncidentKind, Verdict};
-
-/// `45 s`, `2 min 5 s`, `12 min`, `1 h 12 min`, `1 day 3 h`: as exact as it matters.
-#[must_use]
-pub fn duration(length: Duration) -> String {
-    let seconds = length.as_secs();
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    let with_rest = |text: String, rest: u64, unit: &str| {
-        if rest == 0 { text } else { format!("{text} {rest} {unit}") }
-    };
-    if days > 0 {
-        let unit = if days == 1 { "day" } else { "days" };
-        with_rest(format!("{days} {unit}"), hours % 24, "h")
-    } else if hours > 0 {
-        with_rest(format!("{hours} h"), minutes % 60, "min")
-    } else if minutes >= 10 {
-        format!("{minutes} min")
-    } else if minutes > 0 {
-        with_rest(format!("{minutes} min"), seconds % 60, "s")
-    } else {
-        format!("{seconds} s")
-    }
-}
+pub use crate::duration::spoken as duration;
 
 /// What became of a run.
 #[must_use]

@@ -1,4 +1,8 @@
-//! Who may ask: everybody on loopback, whoever has the token elsewhere.
+//! Who may ask: everybody on this machine, whoever has the token from elsewhere.
+//!
+//! Without a token, a request must also ask by a name that is ours and must not have come through a
+//! proxy (`origin.rs` says how that is seen). With or without one, a page of another site may neither
+//! start anything nor read the API.
 //!
 //! `Authorization: Bearer TOKEN` for programs; a browser asks its user, who gives the token as the
 //! password (any name). `/healthz` and `/readyz` answer anybody, because what probes them seldom
@@ -8,15 +12,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::origin::{Hosts, came_through_a_proxy, is_foreign};
 use crate::secret::Secret;
 
 /// Addresses that answer without a token.
@@ -26,6 +33,7 @@ const OPEN: [&str; 2] = ["/healthz", "/readyz"];
 #[derive(Clone, Debug)]
 pub struct Gate {
     token: Option<Secret>,
+    hosts: Hosts,
 }
 
 /// There is no token, and there must be one.
@@ -55,7 +63,38 @@ impl Gate {
         if token.is_none() && !bind.ip().to_canonical().is_loopback() {
             return Err(TokenNeeded(bind));
         }
-        Ok(Self { token })
+        Ok(Self { token, hosts: Hosts::default() })
+    }
+
+    /// Names that the pages may be asked by where no token is needed, besides IP addresses and
+    /// `localhost`.
+    #[must_use]
+    pub fn allowing(mut self, hosts: &[String]) -> Self {
+        self.hosts = Hosts::new(hosts);
+        self
+    }
+
+    /// What a request may do, or the answer that refuses it.
+    fn trust(&self, request: &Request) -> Result<Trust, Refusal> {
+        let headers = request.headers();
+        if is_foreign(request.method(), request.uri(), headers) {
+            return Err(Refusal::ForeignPage);
+        }
+        let probe = OPEN.contains(&request.uri().path()).then_some(Trust::Probe);
+        if self.token.is_some() {
+            return if self.admits(headers) {
+                Ok(Trust::Full)
+            } else {
+                probe.ok_or(Refusal::TokenNeeded)
+            };
+        }
+        if !self.hosts.admit(headers, request.uri(), request.version()) {
+            return Err(Refusal::UnknownHost);
+        }
+        if came_through_a_proxy(headers) {
+            return probe.ok_or(Refusal::Proxied);
+        }
+        Ok(Trust::Full)
     }
 
     fn admits(&self, headers: &HeaderMap) -> bool {
@@ -83,23 +122,55 @@ fn shown_token(header: &[u8]) -> Option<Vec<u8>> {
     Some(pair[colon + 1..].to_vec())
 }
 
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    TokenNeeded,
+    ForeignPage,
+    UnknownHost,
+    Proxied,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let forbidden = |detail: &str| {
+            // The legacy API's form of an error; people read it as well.
+            (StatusCode::FORBIDDEN, Json(json!({ "detail": detail }))).into_response()
+        };
+        match self {
+            Self::TokenNeeded => {
+                let challenge =
+                    [(header::WWW_AUTHENTICATE, "Basic realm=\"Lookout\", charset=\"UTF-8\"")];
+                let body = "A token is needed: send `Authorization: Bearer TOKEN`, or give the \
+                            token as the password.\n";
+                (StatusCode::UNAUTHORIZED, challenge, body).into_response()
+            }
+            Self::ForeignPage => {
+                forbidden("a page of another site may not start reviews or read the API")
+            }
+            Self::UnknownHost => forbidden(
+                "this name is not one of Lookout's: ask by its IP address or localhost, or put the \
+                 name into [service] hosts in lookout.toml",
+            ),
+            Self::Proxied => forbidden(
+                "this request came through a proxy, so a token is needed: set LOOKOUT_TOKEN in .env",
+            ),
+        }
+    }
+}
+
 pub(super) async fn check(
     State(gate): State<Arc<Gate>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let trust = if gate.admits(request.headers()) {
-        Trust::Full
-    } else if OPEN.contains(&request.uri().path()) {
-        Trust::Probe
-    } else {
-        let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"Lookout\", charset=\"UTF-8\"")];
-        let body = "A token is needed: send `Authorization: Bearer TOKEN`, or give the token as \
-                    the password.\n";
-        return (StatusCode::UNAUTHORIZED, challenge, body).into_response();
-    };
-    request.extensions_mut().insert(trust);
-    next.run(request).await
+    match gate.trust(&request) {
+        Ok(trust) => {
+            request.extensions_mut().insert(trust);
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -133,10 +133,7 @@ impl LegacyApi {
     }
 }
 
-async fn bulk(State(old): State<LegacyApi>, headers: HeaderMap) -> Response {
-    if is_foreign(&headers) {
-        return foreign();
-    }
+async fn bulk(State(old): State<LegacyApi>) -> Response {
     match old.carry_out(Wanted::Batch).await {
         None => not_now(),
         Some(Ended::Badly(reason)) => failed(&reason),
@@ -159,11 +156,7 @@ async fn bulk(State(old): State<LegacyApi>, headers: HeaderMap) -> Response {
 async fn one(
     State(old): State<LegacyApi>,
     Path((job_id, image_index)): Path<(String, String)>,
-    headers: HeaderMap,
 ) -> Response {
-    if is_foreign(&headers) {
-        return foreign();
-    }
     let Ok(image_index) = image_index.parse() else {
         return detail(StatusCode::UNPROCESSABLE_ENTITY, "image_index must be a number, 0 or more");
     };
@@ -186,20 +179,6 @@ fn stopped(message: &str, answer: &Value) -> Response {
     Json(body).into_response()
 }
 
-/// A page of somebody else's in a browser on this machine can send a POST here, and reviews cost
-/// money. The old callers are programs: they send neither header.
-fn is_foreign(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let Some(origin) = text(header::ORIGIN) else { return false };
-    let of_ours = text(header::HOST)
-        .is_some_and(|host| origin.split_once("://").is_some_and(|(_, from)| from == host));
-    !of_ours
-}
-
-fn foreign() -> Response {
-    detail(StatusCode::FORBIDDEN, "a page of another site may not start reviews")
-}
-
 fn not_now() -> Response {
     detail(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -213,25 +192,4 @@ fn failed(reason: &str) -> Response {
 
 fn detail(code: StatusCode, text: &str) -> Response {
     (code, Json(json!({ "detail": text }))).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_of_another_site_is_foreign_and_a_program_is_not() {
-        let with = |pairs: &[(header::HeaderName, &'static str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in pairs {
-                headers.insert(name.clone(), value.parse().unwrap());
-            }
-            is_foreign(&headers)
-        };
-        let host = (header::HOST, "127.0.0.1:8720");
-        assert!(!with(std::slice::from_ref(&host)));
-        assert!(!with(&[host.clone(), (header::ORIGIN, "http://127.0.0.1:8720")]));
-        assert!(with(&[host.clone(), (header::ORIGIN, "https://evil.example")]));
-        assert!(with(&[host, (header::ORIGIN, "null")]));
-    }
 }

@@ -1,6 +1,7 @@
 //! Pages and API: what Lookout says about itself over HTTP.
 //!
-//! In reading order: `access.rs` (who may ask), `status.rs` (what is known, collected once for
+//! In reading order: `server.rs` (connections and their limits), `access.rs` with `origin.rs` (who may
+//! ask), `status.rs` (what is known, collected once for
 //! the API, the page and `lookout status`), `health.rs` (for load balancers and container
 //! managers), `page.rs` with `strip.rs` (the dashboard: server-rendered HTML that works
 //! without scripts), `legacy_api.rs` (the addresses of the service that Lookout replaces). It talks
@@ -11,12 +12,12 @@ pub mod access;
 mod health;
 mod html;
 pub mod legacy_api;
+mod origin;
 mod page;
+mod server;
 pub mod status;
 mod strip;
 
-use std::future::Future;
-use std::io;
 use std::sync::Arc;
 
 use axum::Router;
@@ -25,7 +26,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+
+pub use self::server::{Limits, STOP_TIMEOUT, serve};
 
 use self::access::Gate;
 use self::status::{Daemon, Sources};
@@ -72,18 +74,6 @@ pub fn guarded(routes: Router, gate: Gate) -> Router {
     routes
         .layer(middleware::from_fn_with_state(gate, access::check))
         .layer(middleware::map_response(with_headers))
-}
-
-/// Answers until `stop` resolves, then finishes what is being answered.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stop).await
 }
 
 async fn with_headers(mut response: Response) -> Response {

@@ -1,28 +1,28 @@
-//! The dashboard: is all well, what is open, what runs next, what became of the last runs.
+//! The dashboard: the overall state, open incidents, schedules, recent runs.
 //!
 //! One page, made on the server, that needs no script and prints well. The worst comes first.
 //! Invariant: every value in it went through [`text`].
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 
 use super::html::text;
 use super::status::{self, Condition, LoopPulse, PulseState, ScheduleStatus, Status};
 use super::strip::{GLYPHS, glyph, look, say, strip};
+use crate::duration::spoken;
 use crate::storage::StorageError;
 use crate::timezone::Zone;
 use crate::watch::history::SlotRow;
-use crate::watch::{Incident, IncidentState, words};
+use crate::watch::{Incident, IncidentState, Severity, words};
 
-/// The page asks for itself again after so many seconds.
+/// In seconds.
 const REFRESH_SECONDS: u32 = 30;
 
 /// The whole page.
 pub(super) fn dashboard(status: &Status) -> String {
     let mut out = String::with_capacity(64 * 1024);
-    head(&mut out, &status.instance, headline(status).0);
+    head(&mut out, &status.instance, &headline(status).title);
     banner(&mut out, status);
     for warning in &status.warnings {
         let _ = write!(out, "<p class=\"note warn\">{}</p>", text(warning));
@@ -33,7 +33,7 @@ pub(super) fn dashboard(status: &Status) -> String {
     itself(&mut out, status);
     let _ = write!(
         out,
-        "</main><footer><p>Lookout {} · made at {} UTC · asks again every {REFRESH_SECONDS} s · \
+        "</main><footer><p>Lookout {} · as of {} UTC · refreshes every {REFRESH_SECONDS} s · \
          <a href=\"/api/status\">the same as JSON</a></p></footer></body></html>",
         text(status.version),
         status.at.format("%Y-%m-%d %H:%M:%S"),
@@ -44,10 +44,10 @@ pub(super) fn dashboard(status: &Status) -> String {
 /// What is shown when the database can't be read.
 pub(super) fn broken(instance: &str, error: &StorageError, loops: &[LoopPulse]) -> String {
     let mut out = String::new();
-    head(&mut out, instance, "can't read its own records");
+    head(&mut out, instance, "can't read its state");
     let _ = write!(
         out,
-        "<section class=\"banner unwell\">{}<div><h2>Lookout can't read its own records</h2>\
+        "<section class=\"banner unwell\">{}<div><h2>Lookout can't read its state</h2>\
          <p>{}</p></div></section>",
         glyph("failed"),
         text(error)
@@ -73,22 +73,66 @@ fn head(out: &mut String, instance: &str, state: &str) {
     );
 }
 
-/// Title, class and glyph of the state.
-fn headline(status: &Status) -> (&'static str, &'static str, &'static str) {
+/// What stands at the top: the worst that is true.
+struct Headline {
+    title: String,
+    class: &'static str,
+    shape: &'static str,
+}
+
+fn headline(status: &Status) -> Headline {
+    let of = |title: String, class, shape| Headline { title, class, shape };
+    let n_paused = status.schedules.iter().filter(|schedule| schedule.paused.is_some()).count();
     match status.condition {
-        Condition::Well => ("All is well", "well", "completed"),
-        Condition::Trouble => ("Something needs you", "trouble", "no_signal"),
-        Condition::Unwell => ("Lookout itself is not well", "unwell", "failed"),
+        Condition::Unwell => {
+            of("Lookout itself is not working properly".to_owned(), "unwell", "failed")
+        }
+        Condition::Trouble => {
+            let is_critical = |incident: &Incident| {
+                incident.severity == Severity::Critical && incident.state == IncidentState::Open
+            };
+            let (class, shape) = if status.incidents.iter().any(is_critical) {
+                ("unwell", "failed")
+            } else {
+                ("trouble", "no_signal")
+            };
+            of(open_incidents(&status.incidents), class, shape)
+        }
+        Condition::Well if status.channels.is_empty() => {
+            of("Nobody is notified of failures".to_owned(), "trouble", "no_signal")
+        }
+        Condition::Well if status.schedules.is_empty() => {
+            of("No schedule is enabled".to_owned(), "trouble", "no_signal")
+        }
+        Condition::Well if n_paused > 0 && n_paused == status.schedules.len() => {
+            let title = if n_paused == 1 { "Paused" } else { "All schedules are paused" };
+            of(title.to_owned(), "trouble", "stalled")
+        }
+        Condition::Well if n_paused > 0 => {
+            let noun = if n_paused == 1 { "schedule" } else { "schedules" };
+            of(format!("{n_paused} {noun} paused"), "trouble", "stalled")
+        }
+        Condition::Well => of("All is well".to_owned(), "well", "completed"),
     }
 }
 
+/// `2 open incidents (1 acknowledged)`.
+fn open_incidents(incidents: &[Incident]) -> String {
+    let n_acked = incidents.iter().filter(|it| it.state == IncidentState::Acked).count();
+    let noun = if incidents.len() == 1 { "incident" } else { "incidents" };
+    let acked = match n_acked {
+        0 => String::new(),
+        n if n == incidents.len() => " (acknowledged)".to_owned(),
+        n => format!(" ({n} acknowledged)"),
+    };
+    format!("{} open {noun}{acked}", incidents.len())
+}
+
 fn banner(out: &mut String, status: &Status) {
-    let (title, class, shape) = headline(status);
+    let Headline { title, class, shape } = headline(status);
     let mut parts = Vec::new();
-    match status.incidents.len() {
-        0 => {}
-        1 => parts.push("1 open problem".to_owned()),
-        n => parts.push(format!("{n} open problems")),
+    if status.condition == Condition::Unwell && !status.incidents.is_empty() {
+        parts.push(open_incidents(&status.incidents));
     }
     let n_running = status.schedules.iter().filter(|s| s.running.is_some()).count();
     if n_running > 0 {
@@ -103,8 +147,9 @@ fn banner(out: &mut String, status: &Status) {
     }
     let _ = write!(
         out,
-        "<section class=\"banner {class}\">{}<div><h2>{title}</h2><p>{}</p></div></section>",
+        "<section class=\"banner {class}\">{}<div><h2>{}</h2><p>{}</p></div></section>",
         glyph(shape),
+        text(title),
         text(parts.join(" · "))
     );
 }
@@ -113,7 +158,7 @@ fn incidents(out: &mut String, status: &Status) {
     if status.incidents.is_empty() {
         return;
     }
-    out.push_str("<section aria-labelledby=\"open\"><h2 id=\"open\">Open problems</h2><ul class=\"incidents\">");
+    out.push_str("<section aria-labelledby=\"open\"><h2 id=\"open\">Open incidents</h2><ul class=\"incidents\">");
     let utc = Zone::utc();
     for incident in &status.incidents {
         let zone = zone_of(status, incident).unwrap_or(&utc);
@@ -132,7 +177,7 @@ fn incidents(out: &mut String, status: &Status) {
                 n => format!(" · {n} runs"),
             },
             acked = match incident.state {
-                IncidentState::Acked => " · somebody has taken it",
+                IncidentState::Acked => " · acknowledged",
                 IncidentState::Open | IncidentState::Resolved => "",
             },
         );
@@ -164,16 +209,16 @@ fn schedules(out: &mut String, status: &Status) {
 
 fn one_schedule(out: &mut String, schedule: &ScheduleStatus, now: DateTime<Utc>) {
     let zone = &schedule.settings.timezone;
-    let cadence = schedule.cron.as_ref().map_or_else(
-        || "all the time, box after box".to_owned(),
-        |cron| format!("{cron} · {}", schedule.timezone),
-    );
+    let cadence = schedule
+        .cron
+        .as_ref()
+        .map_or_else(|| "continuous".to_owned(), |cron| format!("{cron} · {}", schedule.timezone));
     let _ = write!(
         out,
         "<article class=\"schedule\"><h3>{}</h3><p class=\"quiet\">{} · box {}</p><dl>",
         text(&schedule.schedule),
         text(cadence),
-        span(schedule.settings.time_box)
+        spoken(schedule.settings.time_box)
     );
     if let Some(running) = &schedule.running {
         fact(out, "Now", &now_running(running, now));
@@ -190,7 +235,7 @@ fn one_schedule(out: &mut String, schedule: &ScheduleStatus, now: DateTime<Utc>)
     }
     if let Some(last) = &schedule.last {
         let took = status::took(last).filter(|took| !took.is_zero());
-        let took = took.map(|took| format!(", took {}", span(took))).unwrap_or_default();
+        let took = took.map(|took| format!(", took {}", spoken(took))).unwrap_or_default();
         let words = format!(
             "{}{} {}{took}",
             glyph(look(last)),
@@ -200,7 +245,7 @@ fn one_schedule(out: &mut String, schedule: &ScheduleStatus, now: DateTime<Utc>)
         fact(out, "Last run", &words);
     }
     if let Some(backlog) = schedule.backlog {
-        fact(out, "Left over", &number(backlog));
+        fact(out, "Still waiting", &number(backlog));
     }
     out.push_str("</dl>");
     strip(out, &schedule.schedule, &schedule.strip, zone);
@@ -210,7 +255,7 @@ fn one_schedule(out: &mut String, schedule: &ScheduleStatus, now: DateTime<Utc>)
 fn now_running(slot: &SlotRow, now: DateTime<Utc>) -> String {
     let since = slot.started_at.map_or_else(
         || "is being started".to_owned(),
-        |at| format!("runs since {}", span((now - at).to_std().unwrap_or_default())),
+        |at| format!("runs since {}", spoken((now - at).to_std().unwrap_or_default())),
     );
     let box_ends = status::box_ends_at(slot).map_or_else(String::new, |at| {
         format!(", box {} {}", if at > now { "ends" } else { "ended" }, relative(at, now))
@@ -235,7 +280,7 @@ fn recent(out: &mut String, status: &Status) {
     );
     for slot in &status.recent {
         let zone = &slot.configuration.timezone;
-        let took = status::took(slot).map(span).unwrap_or_default();
+        let took = status::took(slot).map(spoken).unwrap_or_default();
         let _ = write!(
             out,
             "<tr><td class=\"due\">{due}<span class=\"quiet\">{local}</span></td><td class=\"whose\">{schedule}</td>\
@@ -264,7 +309,7 @@ pub(super) fn work(slot: &SlotRow) -> String {
         ("succeeded", "done"),
         ("errored", "in error"),
         ("blocked", "blocked"),
-        ("returned", "given back"),
+        ("returned", "returned to the queue"),
         ("remaining", "left"),
     ]
     .into_iter()
@@ -298,13 +343,13 @@ fn why(slot: &SlotRow) -> String {
 fn itself(out: &mut String, status: &Status) {
     out.push_str("<section aria-labelledby=\"itself\"><h2 id=\"itself\">Lookout itself</h2><div class=\"two\">");
     loop_list(out, &status.loops, Some(status.at));
-    out.push_str("<div><h3>Who is told</h3>");
+    out.push_str("<div><h3>Channels</h3>");
     if status.channels.is_empty() {
-        out.push_str("<p>Nobody.</p>");
+        out.push_str("<p>None. Nobody is notified.</p>");
     } else {
         out.push_str("<ul class=\"plain\">");
         for channel in &status.channels {
-            let fallback = channel.fallback.as_deref().map(|name| format!(", else {name}"));
+            let fallback = channel.fallback.as_deref().map(|name| format!(", fallback {name}"));
             let _ = write!(
                 out,
                 "<li><strong>{}</strong> <span class=\"quiet\">{}, {} and above{}</span></li>",
@@ -320,7 +365,7 @@ fn itself(out: &mut String, status: &Status) {
 }
 
 fn loop_list(out: &mut String, loops: &[LoopPulse], now: Option<DateTime<Utc>>) {
-    out.push_str("<div><h3>Pulse</h3><ul class=\"plain\">");
+    out.push_str("<div><h3>Loops</h3><ul class=\"plain\">");
     for pulse in loops {
         let shape = match pulse.state {
             PulseState::Alive => "completed",
@@ -369,22 +414,8 @@ fn relative(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     if ahead.abs() < TimeDelta::seconds(1) {
         return "now".to_owned();
     }
-    let length = span(ahead.abs().to_std().unwrap_or_default());
+    let length = spoken(ahead.abs().to_std().unwrap_or_default());
     if ahead > TimeDelta::zero() { format!("in {length}") } else { format!("{length} ago") }
-}
-
-fn span(length: Duration) -> String {
-    let seconds = length.as_secs();
-    match seconds {
-        0 => "less than 1 s".to_owned(),
-        1..120 => format!("{seconds} s"),
-        120..5400 => format!("{} min", seconds / 60),
-        5400..172_800 => {
-            let (hours, minutes) = (seconds / 3600, seconds % 3600 / 60);
-            if minutes == 0 { format!("{hours} h") } else { format!("{hours} h {minutes} min") }
-        }
-        _ => format!("{} days", seconds / 86_400),
-    }
 }
 
 /// `1,240`.

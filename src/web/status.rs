@@ -55,7 +55,7 @@ pub struct ChannelLine {
     pub kind: &'static str,
     /// This and above.
     pub severity: Severity,
-    /// Told when this one refuses or stays silent.
+    /// Notified when this one refuses or stays silent.
     pub fallback: Option<String>,
 }
 
@@ -82,7 +82,7 @@ pub trait Daemon: Send + Sync + Debug {
     /// The schedules as they are now.
     fn schedules(&self) -> Vec<Schedule>;
 
-    /// Who is told, as it is now.
+    /// The channels as they are now.
     fn channels(&self) -> Vec<ChannelLine>;
 
     /// How each of its loops is.
@@ -122,7 +122,7 @@ impl LoopPulse {
     }
 }
 
-/// How it all is, in one word.
+/// The overall state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
@@ -134,7 +134,7 @@ pub enum Condition {
     Unwell,
 }
 
-/// Everything.
+/// What `/api/status` answers.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     /// `[service] instance`.
@@ -153,7 +153,7 @@ pub struct Status {
     pub incidents: Vec<Incident>,
     /// The last runs of all schedules, newest first.
     pub recent: Vec<SlotRow>,
-    /// Who is told.
+    /// Where messages go.
     pub channels: Vec<ChannelLine>,
     /// The loops.
     pub loops: Vec<LoopPulse>,
@@ -232,13 +232,13 @@ fn warnings(channels: &[ChannelLine], schedules: &[ScheduleStatus]) -> Vec<Strin
     let mut warnings = Vec::new();
     if channels.is_empty() {
         warnings.push(
-            "No channel is set up: nobody will be told when something goes wrong. Set one alert \
+            "No channel is configured: nobody is notified when something goes wrong. Set one alert \
              variable (SLACK_WEBHOOK_URL, ALERT_WEBHOOK_URL, SMTP_URL) or add a file to alerts/."
                 .to_owned(),
         );
     }
     if schedules.is_empty() {
-        warnings.push("No schedule is switched on: nothing will run.".to_owned());
+        warnings.push("No schedule is enabled: nothing will run.".to_owned());
     }
     // Of one table, whichever schedule has counted it.
     if let Some(n) = schedules.iter().filter_map(|it| it.parked).max().filter(|n| *n > 0) {
@@ -273,8 +273,8 @@ fn schedule_status(
     let name = settings.name.as_str();
     let last = strip.iter().find(|slot| slot.state == SlotState::Judged).cloned();
     // A skipped slot says nothing about what is left over.
-    let told = strip.iter().find(|slot| slot.summary.counts.contains_key("remaining"));
-    let backlog = told.and_then(|slot| slot.summary.counts.get("remaining").copied());
+    let reported = strip.iter().find(|slot| slot.summary.counts.contains_key("remaining"));
+    let backlog = reported.and_then(|slot| slot.summary.counts.get("remaining").copied());
     let parked = strip.iter().find_map(|slot| slot.summary.counts.get("parked").copied());
     let running = strip.iter().find(|slot| slot.state == SlotState::Running).cloned();
     strip.reverse();

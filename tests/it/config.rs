@@ -54,7 +54,7 @@ fn with_nothing_at_all_an_hourly_review_of_a_folder_is_built_in() {
     );
     assert!(config.channels.is_empty());
     let warnings = config.warnings();
-    assert!(warnings[0].starts_with("NOBODY WILL BE TOLD"), "{warnings:?}");
+    assert!(warnings[0].starts_with("NOBODY IS NOTIFIED"), "{warnings:?}");
     assert!(warnings[1].contains("lookout demo"), "{warnings:?}");
 }
 
@@ -369,7 +369,7 @@ fn examples_that_are_off_need_no_account_and_leave_the_built_in_schedule_alone()
     let off = "enabled = false\ncron = \"@hourly\"\n[job]\nkind = \"review\"";
     let config = load(&[("schedules/image-review.toml", off)], &[]).unwrap();
     assert!(config.schedules.is_empty());
-    assert!(config.warnings().iter().any(|warning| warning.starts_with("NOTHING WILL BE RUN")));
+    assert!(config.warnings().iter().any(|warning| warning.starts_with("NOTHING WILL RUN")));
 }
 
 /// A schedule that is right but for what the test puts in.
@@ -428,7 +428,7 @@ fn one_wrong_value_of_records_is_one_problem_that_names_it() {
 fn one_wrong_value_in_lookout_toml_is_one_problem_that_names_it() {
     for (text, key, words) in [
         ("[service]\ninstance = \"a/b\"", "service.instance", "incident's key"),
-        ("[service]\nbind = \"8720\"", "service.bind", "no address with a port"),
+        ("[service]\nbind = \"8720\"", "service.bind", "not an IP address with a port"),
         ("[service]\nbind = \"0.0.0.0:8720\"", "service.bind", "LOOKOUT_TOKEN"),
         ("[service]\ntoken = \"typed-into-the-file\"", "service.token", "secrets do not belong"),
         ("[service]\nmax_running = 0", "service.max_running", "out of range"),
@@ -436,21 +436,21 @@ fn one_wrong_value_in_lookout_toml_is_one_problem_that_names_it() {
         ("[service]\nstate_dri = \"x\"", "service.state_dri", "did you mean `state_dir`?"),
         ("[servcie]\nbind = \"x\"", "servcie", "did you mean `service`?"),
         ("service = 5", "service", "a section"),
-        ("[images]\nkind = \"http\"", "images.url", "no address of the pictures"),
+        ("[images]\nkind = \"http\"", "images.url", "address of the images is missing"),
         ("[images]\nurl = \"https://b/{job_id\"", "images.url", "braces"),
         ("[images]\nurl = \"https://b/x.jpg\"", "images.url", "same for every picture"),
         ("[images]\nurl = \"https://{job_id}.b/x\"", "images.url", "host's name"),
-        ("[images]\nurl = \"ftp://b/{job_id}\"", "images.url", "no web address"),
+        ("[images]\nurl = \"ftp://b/{job_id}\"", "images.url", "not a web address"),
         ("[images]\nkind = \"s3\"", "images.bucket", "no bucket"),
         ("[reviewer]\nmodel = \"a b\"", "reviewer.model", "id of a model"),
-        ("[reviewer]\nbase_url = \"gemini\"", "reviewer.base_url", "no web address"),
+        ("[reviewer]\nbase_url = \"gemini\"", "reviewer.base_url", "not a web address"),
         ("[reviewer]\napi_version = \"v2\"", "reviewer.api_version", "\"v1beta\" or \"v1\""),
         ("[reviewer]\nmax_in_flight = 100000", "reviewer.max_in_flight", "from 1 to 512"),
         ("[reviewer]\nattempt_timeout = 90", "reviewer.attempt_timeout", "duration in quotes"),
         (
             "[reviewer]\nattempt_timeout = \"90\"",
             "reviewer.attempt_timeout",
-            "\"90\" is no duration",
+            "\"90\" is not a duration",
         ),
         ("[reviewer]\nattempt_timeout = \"0s\"", "reviewer.attempt_timeout", "longer than nothing"),
         (
@@ -473,7 +473,7 @@ fn one_wrong_value_in_lookout_toml_is_one_problem_that_names_it() {
         ),
         ("[reviewer.prices]\nm = { input = 1 }", "reviewer.prices.m.output", "half of the price"),
         ("[picture]\nquality = 101", "picture.quality", "from 1 to 100"),
-        ("[picture]\nmemory = \"lots\"", "picture.memory", "no size"),
+        ("[picture]\nmemory = \"lots\"", "picture.memory", "not a size"),
         ("[picture]\nmemory = \"1MiB\"", "picture.memory", "one file may have"),
         ("[budget]\nusd_per_run = -1", "budget.usd_per_run", "0 or above"),
         ("[budget]\nusd_per_day = nan", "budget.usd_per_day", "0 or above"),
@@ -490,7 +490,7 @@ fn one_wrong_value_in_a_schedule_is_one_problem_that_names_it() {
         ("cron = \"@hourly\"\ncontinuous = true", "continuous", "keep one"),
         ("continuous = false", "cron", "when to run"),
         ("timezone = \"Europe/Berln\"", "timezone", "did you mean \"Europe/Berlin\"?"),
-        ("time_box = \"45\"", "time_box", "no duration"),
+        ("time_box = \"45\"", "time_box", "not a duration"),
         ("time_box = \"55m\"", "time_box", "55m + signal_grace 5m = 1h, but \"@hourly\""),
         ("jitter = \"10m\"", "cron", "jitter 10m = 1h"),
         ("stall_after = \"51m\"", "stall_after", "time_box 45m + signal_grace 5m = 50m"),
@@ -505,7 +505,11 @@ fn one_wrong_value_in_a_schedule_is_one_problem_that_names_it() {
         ("[[pattern]]\nkind = \"failure\"", "pattern[1].text", "what to look for"),
         ("[[pattern]]\ntext = \"x\"", "pattern[1].kind", "what it means"),
         ("[[pattern]]\ntext = \"x\"\nkind = \"was_blind\"", "pattern[1].kind", "not one of"),
-        ("[[pattern]]\nregex = \"(\"\nkind = \"failure\"", "pattern[1].regex", "no expression"),
+        (
+            "[[pattern]]\nregex = \"(\"\nkind = \"failure\"",
+            "pattern[1].regex",
+            "not a valid regular expression",
+        ),
         ("[[pattern]]\nregex = \"a*\"\nkind = \"failure\"", "pattern[1].regex", "empty line"),
         ("[[maintenance]]\nfrom = \"0 2 * * 0\"", "maintenance[1].lasts", "how long"),
         ("[[maintenance]]\nfrom = \"x\"\nlasts = \"1h\"", "maintenance[1].from", "cron"),
@@ -513,8 +517,8 @@ fn one_wrong_value_in_a_schedule_is_one_problem_that_names_it() {
         ("[job]\nbatch = 5", "job.kind", "what to run"),
         ("[job]\nkind = \"review\"\nbatch = 0", "job.batch", "out of range"),
         ("[job]\nkind = \"review\"\nargv = [\"x\"]", "job.argv", "no such setting"),
-        ("[job]\nkind = \"command\"", "job.argv", "no program"),
-        ("[job]\nkind = \"command\"\nargv = []", "job.argv", "no program"),
+        ("[job]\nkind = \"command\"", "job.argv", "program to start is missing"),
+        ("[job]\nkind = \"command\"\nargv = []", "job.argv", "program to start is missing"),
         (
             "[job]\nkind = \"command\"\nargv = [\"x\"]\nstop_signal = \"SIGKILL\"",
             "job.stop_signal",
@@ -525,8 +529,8 @@ fn one_wrong_value_in_a_schedule_is_one_problem_that_names_it() {
             "job.env.API_KEY",
             "secrets do not belong",
         ),
-        ("[job]\nkind = \"http\"", "job.url", "no address"),
-        ("[job]\nkind = \"http\"\nurl = \"127.0.0.1\"", "job.url", "no web address"),
+        ("[job]\nkind = \"http\"", "job.url", "address to call is missing"),
+        ("[job]\nkind = \"http\"\nurl = \"127.0.0.1\"", "job.url", "not a web address"),
         (
             "[job]\nkind = \"http\"\nurl = \"https://user:typed-password@host/\"",
             "job.url",
@@ -559,11 +563,11 @@ fn one_wrong_value_in_an_alert_file_is_one_problem_that_names_it() {
             "webhook_url",
             "put the line NOT_THERE=",
         ),
-        ("kind = \"slack\"\nwebhook_url = \"${BAD}\"", "webhook_url", "no web address"),
+        ("kind = \"slack\"\nwebhook_url = \"${BAD}\"", "webhook_url", "not a web address"),
         ("kind = \"slack\"\nwebhook_url_file = \"none\"", "webhook_url_file", "can't be read"),
         ("kind = \"webhook\"\nurl = \"\"", "url", "empty"),
-        ("kind = \"email\"\nsmtp_url = \"${MAIL}\"", "to", "nobody is written to"),
-        ("kind = \"email\"\nsmtp_url = \"${MAIL}\"\nto = [\"x\"]", "to", "no mail address"),
+        ("kind = \"email\"\nsmtp_url = \"${MAIL}\"", "to", "there is no recipient"),
+        ("kind = \"email\"\nsmtp_url = \"${MAIL}\"\nto = [\"x\"]", "to", "not an email address"),
         ("kind = \"email\"\nsmtp_url = \"${HOOK}\"\nto = [\"a@b\"]", "smtp_url", "smtp://"),
         ("kind = \"slack\"\nwebhook_url = \"${PLAIN}\"", "webhook_url", "it is a secret"),
         (
@@ -604,7 +608,7 @@ fn expect_one(file: &str, text: &str, key: &str, words: &str) {
 #[test]
 fn wrong_variables_are_named_with_their_line() {
     for (env, key, words) in [
-        ("LIMIT=many", "LIMIT", "no number of images"),
+        ("LIMIT=many", "LIMIT", "not a valid number of images"),
         (
             "SUPABASE_URL=https://p.supabase.co\nGEMINI_API_KEY=x\nIMAGE_URL=https://b/{id}",
             "SUPABASE_KEY",
@@ -613,7 +617,7 @@ fn wrong_variables_are_named_with_their_line() {
         (
             "SUPABASE_URL=https://p.supabase.co\nSUPABASE_KEY=x\nGEMINI_API_KEY=x",
             "IMAGE_URL",
-            "where their pictures are",
+            "where their images are",
         ),
         (
             "SUPABASE_URL=https://p.supabase.co\nSUPABASE_KEY=x\nIMAGE_URL=https://b/{id}",
@@ -623,16 +627,16 @@ fn wrong_variables_are_named_with_their_line() {
         (
             "SUPABASE_URL=p.supabase.co\nSUPABASE_KEY=x\nGEMINI_API_KEY=x\nIMAGE_URL=https://b/{id}",
             "SUPABASE_URL",
-            "no web address",
+            "not a web address",
         ),
         ("IMAGE_URL=https://b/x.jpg\nGEMINI_API_KEY=x", "IMAGE_URL", "same for every picture"),
-        ("SLACK_WEBHOOK_URL=T0/B0/x", "SLACK_WEBHOOK_URL", "no web address"),
+        ("SLACK_WEBHOOK_URL=T0/B0/x", "SLACK_WEBHOOK_URL", "not a web address"),
         ("ALERT_EMAIL_TO=a@example.com", "SMTP_URL", "no mail server"),
         ("SMTP_URL=mail.example\nALERT_EMAIL_TO=a@example.com", "SMTP_URL", "smtps://"),
         ("LOOKOUT__SERVICE__BIDN=x", "LOOKOUT__SERVICE__BIDN", "did you mean `bind`?"),
         ("LOOKOUT__SERVCE__BIND=x", "LOOKOUT__SERVCE__BIND", "did you mean `service`?"),
         ("LOOKOUT__BIND=x", "LOOKOUT__BIND", "names no setting"),
-        ("LOOKOUT__SERVICE__BIND=x", "LOOKOUT__SERVICE__BIND", "no address with a port"),
+        ("LOOKOUT__SERVICE__BIND=x", "LOOKOUT__SERVICE__BIND", "not an IP address with a port"),
         ("LOOKOUT__PICTURE__QUALITY=high", "LOOKOUT__PICTURE__QUALITY", "whole number"),
         ("this is no assignment", "", "no `=`"),
     ] {
@@ -675,9 +679,9 @@ fn files_stand_beside_the_configuration_wherever_lookout_is_started() {
 }
 
 #[test]
-fn a_stranger_among_the_schedules_is_refused_by_its_name() {
+fn a_schedule_file_whose_name_cannot_be_an_address_is_refused() {
     let problems = load(&[("schedules/Night Run.toml", "")], &[]).unwrap_err().to_string();
-    assert!(problems.contains("schedules/Night Run.toml: the name of this file"), "{problems}");
+    assert!(problems.contains("schedules/Night Run.toml: this file name"), "{problems}");
     assert!(load(&[("schedules/notes.md", "x"), ("schedules/.hidden.toml", "x")], &[]).is_ok());
 }
 
@@ -703,4 +707,19 @@ fn all_problems_of_all_files_are_told_at_once() {
     let problems = load_folder(files.path(), &[]).unwrap_err();
     let root = files.path().display().to_string();
     insta::assert_snapshot!(problems.to_string().replace(&root, "<folder>"));
+}
+
+#[test]
+fn a_placeholder_that_is_no_column_of_the_contract_is_named() {
+    let warned = |url: &str| {
+        let env = format!(
+            "SUPABASE_URL=https://x.supabase.co\nSUPABASE_KEY=fake-key-fake-key\nGEMINI_API_KEY=k\nIMAGE_URL={url}\n"
+        );
+        let config = load(&[(".env", &env)], &[]).unwrap();
+        config.warnings().into_iter().find(|warning| warning.contains("columns with these names"))
+    };
+    assert_eq!(warned("https://b.example/{job_id}__{image_index}.jpg"), None);
+    assert_eq!(warned("https://b.example/{id}.jpg"), None);
+    let text = warned("https://b.example/{job}__{index}.jpg").unwrap();
+    assert!(text.contains("{job} and {index}"), "{text}");
 }

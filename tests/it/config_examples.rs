@@ -178,7 +178,7 @@ fn what_init_writes_passes_check_and_nothing_is_ever_overwritten() {
     for words in [
         "image-review: review, 100 rows at a time; \"0 * * * *\" (UTC), box 45m; next ",
         "team-slack: console, warning and above",
-        "one way only (team-slack)",
+        "one channel only (team-slack)",
         "Gemini gemini-3.5-flash-lite",
         "The configuration is right.",
     ] {

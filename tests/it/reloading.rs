@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lookout::app::reload::{Files, Look, Looked, Reloader};
 use lookout::clock::Clock;
 use lookout::clock::SimClock;
-use lookout::config::{Location, load};
+use lookout::config::{LastGood, Location, usable};
 use lookout::schedule::{Cadence, Schedule};
 use lookout::store::GuardDb;
 use lookout::timezone::TimeZones;
@@ -94,6 +94,10 @@ impl Reloading {
     }
 }
 
+fn location(folder: &std::path::Path) -> Location {
+    Location { config: None, cwd: folder.to_owned(), zones: TimeZones::built_in() }
+}
+
 fn reloader(
     folder: &tempfile::TempDir,
     zones: TimeZones,
@@ -101,9 +105,10 @@ fn reloader(
     clock: &Arc<SimClock>,
 ) -> Reloader {
     let location = Location { config: None, cwd: folder.path().to_owned(), zones };
-    let config = load(&location, &BTreeMap::new()).unwrap();
+    let last_good = LastGood(db.good_files().unwrap());
+    let usable = usable(&location, &BTreeMap::new(), &last_good).unwrap();
     let files = Files { location, process: BTreeMap::new() };
-    Reloader::new(files, config, Arc::new(db.clone()), clock.clone())
+    Reloader::new(files, usable, db.clone(), clock.clone())
 }
 
 #[tokio::test]
@@ -209,4 +214,172 @@ async fn a_restart_with_right_files_ends_what_an_earlier_daemon_told() {
     it.look(Look::Changed).await;
     assert_eq!(it.incidents().await[0].state, IncidentState::Resolved);
     assert_eq!(it.n_news().await, 2);
+}
+
+impl Reloading {
+    /// The daemon ends and another one starts.
+    async fn restart(&mut self) {
+        self.reloader = reloader(&self.folder, TimeZones::built_in(), &self.db, &self.clock);
+        self.look(Look::Changed).await;
+    }
+
+    async fn open_keys(&self) -> Vec<String> {
+        let incidents = self.db.incidents(IncidentFilter::Open, 100).await.unwrap();
+        let mut keys: Vec<String> = incidents.into_iter().map(|incident| incident.key).collect();
+        keys.sort();
+        keys
+    }
+}
+
+/// What a slip of the hand, a half-written file or a wrong right makes of a file.
+fn ways_to_break() -> Vec<(&'static str, fn(&std::path::Path))> {
+    vec![
+        ("no TOML", |path| std::fs::write(path, "cron = \"0 *").unwrap()),
+        ("an unknown key", |path| std::fs::write(path, BROKEN).unwrap()),
+        ("no UTF-8", |path| std::fs::write(path, b"kind = \"cons\xff\xfe\"\n").unwrap()),
+        ("empty", |path| std::fs::write(path, "").unwrap()),
+        ("a link that leads nowhere", |path| {
+            std::fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink("/nowhere/at-all.toml", path).unwrap();
+        }),
+        ("a folder", |path| {
+            std::fs::remove_file(path).unwrap();
+            std::fs::create_dir(path).unwrap();
+        }),
+        ("a variable that is not set", |path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            std::fs::write(path, text + "\n[more]\nx = \"${NOT_SET}\"\n").unwrap();
+        }),
+    ]
+}
+
+#[tokio::test]
+async fn however_a_file_is_broken_a_restart_goes_on_with_its_last_good_version_and_says_so_once() {
+    for (how, break_it) in ways_to_break() {
+        let mut it = Reloading::of(&[
+            ("schedules/a.toml", &command("0 * * * *")),
+            ("schedules/b.toml", &command("30 * * * *")),
+            ("schedules/off.toml", &format!("enabled = false\n{}", command("9 * * * *"))),
+            ("alerts/one.toml", CONSOLE),
+            ("alerts/off.toml", &format!("enabled = false\n{CONSOLE}")),
+        ]);
+        it.look(Look::Changed).await;
+        for name in ["schedules/a", "schedules/off", "alerts/one", "alerts/off"] {
+            break_it(&it.folder.path().join(format!("{name}.toml")));
+        }
+        for _ in 0..3 {
+            it.restart().await;
+            assert_eq!(it.names(), ["a", "b"], "{how}");
+            assert_eq!(it.channels(), ["one"], "{how}");
+        }
+        let key = |of: &str| format!("prod/{of}/configuration_broken");
+        assert_eq!(it.open_keys().await, [key("-"), key("a"), key("off")], "{how}");
+        assert_eq!(it.n_news().await, 3, "{how}: once each");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_never_was_right_brings_neither_the_built_in_schedule_nor_a_variables_channel()
+{
+    for (how, break_it) in ways_to_break() {
+        let folder = folder(&[
+            ("schedules/a.toml", &command("0 * * * *")),
+            ("alerts/team.toml", "kind = \"slack\"\nwebhook_url = \"${SLACK_WEBHOOK_URL}\"\n"),
+            (".env", "SLACK_WEBHOOK_URL=https://hooks.slack.com/services/fake\n"),
+        ]);
+        break_it(&folder.path().join("schedules/a.toml"));
+        let location = location(folder.path());
+        let read = || usable(&location, &BTreeMap::new(), &LastGood::default()).unwrap();
+        assert!(read().config.schedules.is_empty(), "{how}");
+        // Of a file that can be read it is known which variables it uses.
+        let team = folder.path().join("alerts/team.toml");
+        if matches!(how, "a link that leads nowhere" | "a folder") {
+            break_it(&team);
+        } else {
+            std::fs::write(team, "kind = \"slack\"\nwebhook_url = \"${SLACK_WEBHOOK_URL}\n")
+                .unwrap();
+        }
+        assert!(read().config.channels.is_empty(), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_read_keeps_what_was_there_and_starts_nothing() {
+    for name in ["schedules", "alerts"] {
+        let mut it = Reloading::of(&[
+            ("schedules/a.toml", &command("0 * * * *")),
+            ("alerts/one.toml", CONSOLE),
+        ]);
+        it.look(Look::Changed).await;
+        let path = it.folder.path().join(name);
+        std::fs::remove_dir_all(&path).unwrap();
+        std::fs::write(&path, "a file in a folder's place").unwrap();
+        it.look(Look::Everything).await;
+        for _ in 0..2 {
+            assert_eq!(
+                (it.names(), it.channels()),
+                (vec!["a".into()], vec!["one".into()]),
+                "{name}"
+            );
+            it.restart().await;
+        }
+        assert_eq!(it.open_keys().await, ["prod/-/configuration_broken"], "{name}");
+        let nothing = folder(&[(name, "a file in a folder's place")]);
+        let process = BTreeMap::from([(
+            "SLACK_WEBHOOK_URL".to_owned(),
+            "https://hooks.slack.com/services/fake".to_owned(),
+        )]);
+        let location = location(nothing.path());
+        let config = usable(&location, &process, &LastGood::default()).unwrap().config;
+        assert!(name == "alerts" || config.schedules.is_empty());
+        assert!(name == "schedules" || config.channels.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_a_file_says_of_another_one_stops_neither() {
+    let mut it = Reloading::of(&[
+        ("schedules/a.toml", &format!("notify = [\"gone\"]\n{}", command("0 * * * *"))),
+        ("alerts/one.toml", &format!("fallback = \"gone\"\n{CONSOLE}")),
+        ("alerts/two.toml", &format!("fallback = \"three\"\n{CONSOLE}")),
+        ("alerts/three.toml", &format!("fallback = \"two\"\n{CONSOLE}")),
+    ]);
+    it.look(Look::Changed).await;
+    assert_eq!(it.names(), ["a"]);
+    assert_eq!(it.channels(), ["one", "three", "two"]);
+    let alerting = it.reloader.alerting();
+    let channels = alerting.borrow().channels.clone();
+    assert!(channels.iter().all(|channel| channel.fallback.is_none()), "{channels:?}");
+    let key = |of: &str| format!("prod/{of}/configuration_broken");
+    assert_eq!(it.open_keys().await, [key("-"), key("a")]);
+}
+
+#[tokio::test]
+async fn a_new_file_that_is_broken_leaves_the_built_in_schedule_and_a_variables_channel_running() {
+    let slack = "SLACK_WEBHOOK_URL=https://hooks.slack.com/services/fake\n";
+    let mut it =
+        Reloading::of(&[(".env", slack), ("schedules/readme.md", ""), ("alerts/x.md", "")]);
+    assert_eq!((it.names(), it.channels()), (vec!["image-review".into()], vec!["slack".into()]));
+    it.write("schedules/new.toml", BROKEN);
+    it.write("alerts/team.toml", "kind = \"slack\"\nwebhook_url = \"${SLACK_WEBHOOK_URL}\nx");
+    it.look(Look::Everything).await;
+    assert_eq!((it.names(), it.channels()), (vec!["image-review".into()], vec!["slack".into()]));
+    it.write("schedules/new.toml", &command("0 * * * *"));
+    it.look(Look::Everything).await;
+    assert_eq!(it.names(), ["new"]);
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_a_file_is_its_text_without_the_values_of_variables() {
+    let mut it = Reloading::of(&[
+        ("alerts/team.toml", "kind = \"slack\"\nwebhook_url = \"${HOOK}\"\n"),
+        (".env", "HOOK=https://hooks.slack.com/services/secret-part\n"),
+    ]);
+    it.look(Look::Changed).await;
+    let good = it.db.good_files().unwrap();
+    assert!(good["alerts/team.toml"].contains("${HOOK}"), "{good:?}");
+    assert!(!format!("{good:?}").contains("secret-part"));
+    it.remove("alerts/team.toml");
+    it.look(Look::Everything).await;
+    assert!(it.db.good_files().unwrap().is_empty(), "a file that is removed is forgotten");
 }

@@ -98,6 +98,9 @@ fn the_old_callers_get_the_old_answers() {
     let none = json!({"message": "No images found with review_status='downloaded'."});
     assert_eq!(daemon.post("/bulk_auto_review"), (200, none));
 
+    // Mistakes in files that are no review's business.
+    daemon.world.write("schedules/typo.toml", "cron = \"0 *");
+    daemon.world.write("alerts/no-variable.toml", "kind = \"slack\"\nwebhook_url = \"${NO}\"\n");
     daemon.world.add_pictures("a", 5);
     let mut env = std::fs::read_to_string(daemon.world.path().join(".env")).unwrap();
     env.push_str("LIMIT=3\n");
@@ -147,8 +150,11 @@ fn the_old_callers_get_the_old_answers() {
     assert_eq!(status, 200, "{answer}");
     assert!(message.starts_with("the budget of "), "{answer}");
 
-    let foreign = daemon.send("/bulk_auto_review", "Origin: https://other.example\r\n");
-    assert_eq!(read(foreign).0, 403);
+    for header in ["Origin: https://other.example", "Sec-Fetch-Site: cross-site", "Via: 1.1 proxy"]
+    {
+        let foreign = daemon.send("/bulk_auto_review", &format!("{header}\r\n"));
+        assert_eq!(read(foreign).0, 403, "{header}");
+    }
 }
 
 #[test]

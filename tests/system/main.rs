@@ -9,7 +9,9 @@
     reason = "a test may panic: that is how it fails"
 )]
 
+mod broken_files;
 mod crowds;
+mod exposed;
 mod full_disk;
 mod guarded;
 mod kills;
@@ -21,3 +23,4 @@ mod run_now;
 mod starts;
 mod stop;
 mod world;
+mod wrong_folder;

@@ -19,7 +19,7 @@ use crate::text;
 
 /// The command.
 pub(super) fn run(file: Option<PathBuf>, id: &str, json: JsonFlag) -> u8 {
-    let config = match load_config::configuration(file) {
+    let config = match load_config::for_review(file) {
         Ok(config) => config,
         Err(error) => return load_config::refused(&error),
     };

@@ -17,7 +17,8 @@ use super::selection::{Found, Selection, SendBack};
 use super::statuses::Statuses;
 use super::{Claimed, Cursor, Record, RecordError, RecordId, Records, Settlement, Written};
 use crate::review::settings::Columns;
-use crate::sqlite::write_ahead;
+use crate::sqlite::{create_private, write_ahead};
+use crate::storage::private_folder;
 
 mod choosing;
 
@@ -49,13 +50,15 @@ impl SqliteRecords {
     /// When the file can't be opened or written, or the table has other columns.
     pub fn open(path: &Path, table: &str, columns: &Columns) -> Result<Self, RecordError> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| {
+            private_folder(folder).map_err(|error| {
                 RecordError::Unavailable(format!(
                     "the folder {} can't be made: {error}",
                     folder.display()
                 ))
             })?;
         }
+        create_private(path)
+            .map_err(|error| RecordError::Unavailable(format!("{}: {error}", path.display())))?;
         let records = Self::with(Connection::open(path), table, columns)?;
         records.prepare_table().map_err(|error| translate(&error))?;
         Ok(records)

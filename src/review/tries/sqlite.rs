@@ -24,7 +24,7 @@ use crate::review::record::{Claimed, RecordId};
 use crate::review::settings::BudgetSettings;
 use crate::review::settle::History;
 use crate::sqlite::Database;
-use crate::storage::StorageError;
+use crate::storage::{StorageError, private_folder};
 
 /// Rounding of sums of dollars must not refuse the last call that just fits.
 const USD_TOLERANCE: f64 = 1e-9;
@@ -66,7 +66,7 @@ impl SqliteTries {
     /// # Errors
     /// When directory or file can't be made, locked, read or written.
     pub fn open(state_dir: &Path, settings: &HolderSettings) -> Result<Self> {
-        std::fs::create_dir_all(state_dir).with_context(|| {
+        private_folder(state_dir).with_context(|| {
             format!("the state directory {} can't be made", state_dir.display())
         })?;
         let file = state_dir.join("review.db");
