@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::redirect::Policy;
 
 /// How we introduce ourselves. Supabase refuses secret keys from browser-like agents.
@@ -80,6 +81,24 @@ pub fn describe(error: reqwest::Error) -> String {
     text
 }
 
+/// Who asks for more than this is asked again sooner: what is to be said would be stale.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// Reads a Retry-After header (RFC 9110 §10.2.3): seconds or an HTTP date, at most an hour.
+/// Negative numbers, dates in the past and anything else count as if it were absent.
+#[must_use]
+pub fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let header = header.trim();
+    if !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Too many digits for a number means a very long time, which is capped anyway.
+        let seconds = header.parse().unwrap_or(u64::MAX);
+        return Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER));
+    }
+    let until = DateTime::parse_from_rfc2822(header).ok()?;
+    let wait = (until.with_timezone(&Utc) - now).to_std().ok()?;
+    Some(wait.min(LONGEST_RETRY_AFTER))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +114,26 @@ mod tests {
         let text = describe(error);
         assert!(!text.contains("hidden-token"), "{text}");
         assert!(text.contains("refused"), "{text}");
+    }
+
+    #[test]
+    fn retry_after_is_capped_ignored_or_parsed() {
+        let now = DateTime::parse_from_rfc3339("2026-03-04T05:00:00Z").unwrap().with_timezone(&Utc);
+        for (header, wait) in [
+            ("2", Some(2)),
+            (" 30 ", Some(30)),
+            ("0", Some(0)),
+            ("86400", Some(3600)),
+            ("99999999999999999999999", Some(3600)),
+            ("-1", None),
+            ("1.5", None),
+            ("", None),
+            ("soon", None),
+            ("Wed, 04 Mar 2026 05:00:30 GMT", Some(30)),
+            ("Wed, 04 Mar 2026 23:00:00 GMT", Some(3600)),
+            ("Wed, 04 Mar 2026 04:00:00 GMT", None),
+        ] {
+            assert_eq!(retry_after(header, now), wait.map(Duration::from_secs), "{header:?}");
+        }
     }
 }

@@ -17,8 +17,10 @@ use crate::watch::Severity;
 
 pub mod console;
 pub mod email;
+pub mod hook;
 mod post;
 pub mod slack;
+mod smtp;
 pub mod webhook;
 
 /// Longest attempt over HTTP, and between two signs of life anywhere.
@@ -62,7 +64,7 @@ pub enum ChannelKind {
         /// `smtp://user:password@host:587` (STARTTLS required), `smtps://…:465`, or
         /// `smtp+insecure://127.0.0.1:2525` for a relay on loopback.
         smtp_url: Secret,
-        /// Sender; default `lookout@<host name>`.
+        /// Sender; default: the login where that is an address, else `lookout@<host name>`.
         from: Option<String>,
         /// One message each.
         to: Vec<String>,
@@ -87,7 +89,16 @@ pub enum Arrival {
     /// Certainly not: there was no connection, or it was refused before it was taken.
     No,
     /// The answer was lost or made no sense; the next attempt is marked as a possible repeat.
-    Perhaps,
+    Unknown,
+}
+
+/// What a refusal is about, where it is not the whole channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// This recipient.
+    Recipient,
+    /// This message.
+    Message,
 }
 
 /// How a delivery failed. The texts are for people and hold no address.
@@ -111,17 +122,19 @@ pub enum SendError {
         /// May it have arrived?
         arrival: Arrival,
     },
-    /// Refused without a reason that we know: broken if it stays so.
+    /// The channel refused, and it may be a hiccup (a proxy, a deployment): broken if it stays so.
     #[error("{reason}")]
     Doubtful {
         /// In plain words.
         reason: String,
     },
-    /// This message, or this recipient, is refused for good.
+    /// This message, or this recipient, is refused; it says nothing about others.
     #[error("{reason}")]
     Refused {
         /// In plain words.
         reason: String,
+        /// What was refused.
+        scope: Scope,
     },
     /// The channel refuses everything until somebody repairs it.
     #[error("{reason}")]

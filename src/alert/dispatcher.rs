@@ -23,17 +23,18 @@ use crate::pulse::{Beat, Pulse};
 use crate::redact::Redactor;
 use crate::storage::StorageError;
 use crate::watch::News;
+use crate::watch::delivery_log::KEPT_FOR;
 
 mod memory;
 mod status;
-mod store_trouble;
+mod store_failure;
 mod worker;
 
-pub use status::{ChannelState, ChannelStatus};
+pub use status::{ChannelStatus, Overdue};
 
-use memory::{Senders, Unrecorded};
-use store_trouble::StoreTrouble;
-use worker::{Surroundings, Worked, Worker};
+use memory::{Senders, Unpersisted};
+use store_failure::StoreFailure;
+use worker::{Context, Worked, Worker};
 
 /// Without a nudge: how soon news and requests of the command line are seen.
 const POLL: Duration = Duration::from_secs(1);
@@ -41,14 +42,11 @@ const POLL: Duration = Duration::from_secs(1);
 /// How long after the order to stop messages still go out.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Settled deliveries are kept so long: for `alert dead`, `audit`, and to know who was told what.
-pub const KEEP: TimeDelta = TimeDelta::days(90);
-
 /// How often the old ones are looked for.
 const PRUNE_EVERY: TimeDelta = TimeDelta::hours(6);
 
 /// More unrecorded news than this are a flood; what can't be queued is logged.
-const MOST_UNRECORDED: usize = 200;
+const MAX_UNPERSISTED: usize = 200;
 
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,18 +66,18 @@ pub struct Dispatcher {
     workers: Vec<Worker>,
     memories: Senders,
     handle: Handle,
-    unrecorded: mpsc::Receiver<News>,
+    unpersisted: mpsc::Receiver<News>,
     /// News that were distributed in memory, because that could not be written down.
     in_memory: HashSet<i64>,
     housekeeping: Housekeeping,
-    trouble: StoreTrouble,
+    store_failure: StoreFailure,
     pulse: Pulse,
 }
 
 /// What is done once at start, and then now and then.
 #[derive(Default)]
 struct Housekeeping {
-    strangers_buried: bool,
+    removed_channels_dead_lettered: bool,
     pruned_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
@@ -88,7 +86,7 @@ struct Housekeeping {
 pub struct Handle {
     outbox: Arc<dyn Outbox>,
     nudge: Arc<Notify>,
-    unrecorded: mpsc::Sender<News>,
+    unpersisted: mpsc::Sender<News>,
     states: Vec<watch::Receiver<ChannelStatus>>,
 }
 
@@ -101,8 +99,8 @@ impl Handle {
     /// Tells news that could not be written down. It goes to the channels from memory, marked as
     /// not recorded; if this process dies first, it is lost. Returns whether it was taken.
     #[must_use]
-    pub fn tell_unrecorded(&self, news: News) -> bool {
-        let taken = self.unrecorded.try_send(news).is_ok();
+    pub fn notify_unpersisted(&self, news: News) -> bool {
+        let taken = self.unpersisted.try_send(news).is_ok();
         self.nudge();
         taken
     }
@@ -130,7 +128,7 @@ impl Dispatcher {
         redactor: Arc<Redactor>,
     ) -> Self {
         let channels = Arc::new(channels);
-        let (unrecorded_sender, unrecorded) = mpsc::channel(MOST_UNRECORDED);
+        let (unpersisted_sender, unpersisted) = mpsc::channel(MAX_UNPERSISTED);
         let mut memories = Senders::default();
         let opened: Vec<_> = channels.iter().map(|it| memories.open(&it.name)).collect();
         let mut states = Vec::new();
@@ -138,19 +136,19 @@ impl Dispatcher {
         for (channel, memory) in channels.iter().zip(opened) {
             let (status, seen) = watch::channel(ChannelStatus::untried(channel));
             states.push(seen);
-            let around = Surroundings {
+            let context = Context {
                 outbox: Arc::clone(&outbox),
                 channels: Arc::clone(&channels),
                 clock: Arc::clone(&clock),
                 redactor: Arc::clone(&redactor),
                 memories: memories.clone(),
             };
-            workers.push(Worker::new(channel.clone(), around, memory, status));
+            workers.push(Worker::new(channel.clone(), context, memory, status));
         }
         let handle = Handle {
             outbox: Arc::clone(&outbox),
             nudge: Arc::new(Notify::new()),
-            unrecorded: unrecorded_sender,
+            unpersisted: unpersisted_sender,
             states,
         };
         Self {
@@ -161,10 +159,10 @@ impl Dispatcher {
             workers,
             memories,
             handle,
-            unrecorded,
+            unpersisted,
             in_memory: HashSet::new(),
             housekeeping: Housekeeping::default(),
-            trouble: StoreTrouble::default(),
+            store_failure: StoreFailure::default(),
             pulse: Pulse::default(),
         }
     }
@@ -195,7 +193,7 @@ impl Dispatcher {
     pub async fn run(mut self, stop: CancellationToken) {
         let drain = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let bells: Vec<Arc<Notify>> = self.workers.iter().map(Worker::bell).collect();
+        let wakers: Vec<Arc<Notify>> = self.workers.iter().map(Worker::waker).collect();
         for worker in std::mem::take(&mut self.workers) {
             let (name, drain) = (worker.name().to_owned(), drain.clone());
             tasks.spawn(async move {
@@ -205,7 +203,7 @@ impl Dispatcher {
         }
         while !stop.is_cancelled() {
             let stepped = self.fan_out().await;
-            bells.iter().for_each(|bell| bell.notify_one());
+            wakers.iter().for_each(|waker| waker.notify_one());
             let Stepped::Idle(wait) = stepped else { continue };
             let nudge = Arc::clone(&self.handle.nudge);
             tokio::select! {
@@ -220,7 +218,7 @@ impl Dispatcher {
         }
         self.fan_out().await;
         drain.cancel();
-        bells.iter().for_each(|bell| bell.notify_one());
+        wakers.iter().for_each(|waker| waker.notify_one());
         // Workers bound themselves by the same time; the second is for their last write.
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN + Duration::from_secs(1), all).await.is_err() {
@@ -254,7 +252,7 @@ impl Dispatcher {
 
     async fn hand_out(&mut self) -> (Stepped, Option<String>) {
         let mut stepped = Stepped::Idle(POLL);
-        while let Ok(news) = self.unrecorded.try_recv() {
+        while let Ok(news) = self.unpersisted.try_recv() {
             self.spread_in_memory(&news, &[]);
             stepped = Stepped::Busy;
         }
@@ -263,11 +261,11 @@ impl Dispatcher {
             Ok(Stepped::Busy) => stepped = Stepped::Busy,
             Ok(Stepped::Idle(_)) => {}
             Err(error) => {
-                self.trouble.seen("dispatcher", &error);
+                self.store_failure.seen("dispatcher", &error);
                 return (stepped, Some(error.to_string()));
             }
         }
-        self.trouble.gone("dispatcher");
+        self.store_failure.gone("dispatcher");
         (stepped, None)
     }
 
@@ -286,9 +284,9 @@ impl Dispatcher {
     }
 
     async fn distribute(&mut self, news: &News) -> Result<(), StorageError> {
-        let told = self.outbox.channels_of(news.incident.id).await?;
+        let notified = self.outbox.channels_of(news.incident.id).await?;
         let now = self.clock.now();
-        let deliveries = route::channels_for(news, &self.channels, &told)
+        let deliveries = route::channels_for(news, &self.channels, &notified)
             .into_iter()
             .flat_map(|it| deliveries(news, it, now))
             .collect();
@@ -298,7 +296,7 @@ impl Dispatcher {
                 self.in_memory.remove(&news.id);
             }
             Err(StorageError::Unwritable(_)) if self.in_memory.insert(news.id) => {
-                self.spread_in_memory(news, &told);
+                self.spread_in_memory(news, &notified);
             }
             Err(_) => {}
         }
@@ -307,38 +305,39 @@ impl Dispatcher {
 
     /// Gives it to the channels without writing it down. The ids are the ones that the deliveries
     /// will have if they are written later, so that nobody is told twice.
-    fn spread_in_memory(&self, news: &News, told: &[String]) {
+    fn spread_in_memory(&self, news: &News, notified: &[String]) {
         let everybody: Vec<String> = self.channels.iter().map(|it| it.name.clone()).collect();
         // Who was told the beginning can't be known of an incident that was never recorded.
-        let told = if told.is_empty() { &everybody[..] } else { told };
-        for channel in route::channels_for(news, &self.channels, told) {
+        let notified = if notified.is_empty() { &everybody[..] } else { notified };
+        for channel in route::channels_for(news, &self.channels, notified) {
             for delivery in deliveries(news, channel, self.clock.now()) {
-                let unrecorded = Unrecorded::new(message::redacted(news, &self.redactor), delivery);
-                self.memories.give(&channel.name, unrecorded);
+                let unpersisted =
+                    Unpersisted::new(message::redacted(news, &self.redactor), delivery);
+                self.memories.give(&channel.name, unpersisted);
             }
         }
     }
 
     async fn keep_house(&mut self) {
         let now = self.clock.now();
-        if !self.housekeeping.strangers_buried {
+        if !self.housekeeping.removed_channels_dead_lettered {
             let known: Vec<String> = self.channels.iter().map(|it| it.name.clone()).collect();
-            match self.outbox.bury_strangers(&known, now).await {
-                Ok(0) => self.housekeeping.strangers_buried = true,
+            match self.outbox.dead_letter_removed_channels(&known, now).await {
+                Ok(0) => self.housekeeping.removed_channels_dead_lettered = true,
                 Ok(n) => {
-                    self.housekeeping.strangers_buried = true;
+                    self.housekeeping.removed_channels_dead_lettered = true;
                     tracing::warn!(
                         n,
                         "messages for channels that are gone were given up: lookout alert dead"
                     );
                 }
-                Err(error) => self.trouble.seen("dispatcher", &error),
+                Err(error) => self.store_failure.seen("dispatcher", &error),
             }
         }
         if self.housekeeping.pruned_at.is_none_or(|at| now - at >= PRUNE_EVERY) {
             self.housekeeping.pruned_at = Some(now);
-            if let Err(error) = self.outbox.prune(now - KEEP).await {
-                self.trouble.seen("dispatcher", &error);
+            if let Err(error) = self.outbox.prune(now - KEPT_FOR).await {
+                self.store_failure.seen("dispatcher", &error);
             }
         }
     }

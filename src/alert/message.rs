@@ -11,19 +11,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::redact::Redactor;
 use crate::watch::{Change, IncidentKind, News, Severity};
 
+mod annotations;
 mod facts;
 mod html;
 mod json;
-mod marks;
-mod relief;
+mod opened;
+mod resolved;
 mod slack;
 mod text;
-mod trouble;
 mod words;
 
+pub use annotations::Annotation;
 pub use html::html;
 pub use json::json;
-pub use marks::Mark;
 pub use slack::{slack, slack_as_text};
 pub use text::{console, plain};
 
@@ -154,7 +154,7 @@ pub struct Message {
     /// What Lookout does by itself.
     pub by_itself: Option<String>,
     /// Peculiarities of this delivery: a possible repeat, told late, in another's place.
-    pub marks: Vec<Mark>,
+    pub annotations: Vec<Annotation>,
     /// Which change of which incident; `None` for a test.
     pub about: Option<About>,
 }
@@ -189,33 +189,45 @@ impl Message {
     }
 }
 
-/// What this channel has heard of the incident so far.
+/// Whether this recipient got an earlier message of the incident.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Heard<'a> {
+pub enum AlreadyNotified<'a> {
     /// An earlier message of it arrived.
-    Before,
+    Yes,
     /// Nothing yet; the opening is this (it may be the news itself).
-    Nothing(&'a News),
+    No(&'a News),
 }
 
 /// Writes the message. `news` must have been through [`redacted`].
 #[must_use]
-pub fn compose(news: &News, heard: Heard<'_>, marks: Vec<Mark>) -> Message {
-    let view = facts::View::new(news);
+pub fn compose(
+    news: &News,
+    already_notified: AlreadyNotified<'_>,
+    annotations: Vec<Annotation>,
+) -> Message {
+    let late = annotations.iter().find_map(|it| match it {
+        Annotation::Late { by, .. } => Some(*by),
+        Annotation::PossibleRepeat
+        | Annotation::InsteadOf { .. }
+        | Annotation::OthersTold { .. }
+        | Annotation::NotRecorded
+        | Annotation::HeldBack { .. } => None,
+    });
+    let view = facts::View::new(news).late(late.unwrap_or_default());
     let incident = &news.incident;
-    let mut message = match (news.change, heard) {
-        (Change::Resolved, Heard::Before) => relief::resolved(&view),
-        (Change::Resolved, Heard::Nothing(opening)) => {
-            relief::over_already(&view, &facts::View::new(opening))
+    let mut message = match (news.change, already_notified) {
+        (Change::Resolved, AlreadyNotified::Yes) => resolved::resolved(&view),
+        (Change::Resolved, AlreadyNotified::No(opening)) => {
+            resolved::over_already(&view, &facts::View::new(opening))
         }
-        (Change::Opened | Change::Raised | Change::Reminder, Heard::Before) => {
-            trouble::still(&view)
+        (Change::Opened | Change::Raised | Change::Reminder, AlreadyNotified::Yes) => {
+            opened::still(&view)
         }
-        (Change::Opened | Change::Raised | Change::Reminder, Heard::Nothing(_)) => {
-            trouble::opened(&view)
+        (Change::Opened | Change::Raised | Change::Reminder, AlreadyNotified::No(_)) => {
+            opened::opened(&view)
         }
     };
-    message.marks = marks;
+    message.annotations = annotations;
     message.about = Some(About {
         incident: incident.id,
         key: incident.key.clone(),
@@ -253,7 +265,7 @@ pub fn test(instance: &str, channel: &str) -> Message {
             command: Some(format!("lookout alert test {channel}")),
         }],
         by_itself: None,
-        marks: Vec::new(),
+        annotations: Vec::new(),
         about: None,
     }
 }
@@ -267,7 +279,13 @@ pub fn redacted(news: &News, redactor: &Redactor) -> News {
     let redact = |text: &str| redactor.redact(&words::cut(text, ROUGH_CUT)).into_owned();
     let line = |text: &str, most: usize| words::cut(&words::one_line(&redact(text)), most);
     let facts = &mut news.facts;
-    for text in [&mut facts.signal, &mut facts.ending, &mut facts.unit, &mut facts.provider] {
+    for text in [
+        &mut facts.signal,
+        &mut facts.ending,
+        &mut facts.unit,
+        &mut facts.provider,
+        &mut facts.refused,
+    ] {
         *text = text.take().map(|text| line(&text, 200)).filter(|text| !text.is_empty());
     }
     facts.detail = facts

@@ -38,7 +38,7 @@ pub struct NewDelivery {
     /// From then on it is not worth another attempt.
     pub expires_at: DateTime<Utc>,
     /// Why this channel is told in place of another.
-    pub because: Option<String>,
+    pub fallback_reason: Option<String>,
 }
 
 impl NewDelivery {
@@ -55,14 +55,14 @@ impl NewDelivery {
             severity: news.incident.severity,
             created_at: news.at,
             expires_at: now + retry::time_to_live(news.incident.severity),
-            because: None,
+            fallback_reason: None,
         }
     }
 
     /// The same, in place of another channel.
     #[must_use]
-    pub fn because(mut self, reason: &str) -> Self {
-        self.because = Some(reason.to_owned());
+    pub fn in_place_of(mut self, reason: &str) -> Self {
+        self.fallback_reason = Some(reason.to_owned());
         self
     }
 }
@@ -114,15 +114,15 @@ pub struct Delivery {
     /// How long that wait was meant to be: if the wall clock is set back, it is not stretched.
     pub wait: TimeDelta,
     /// Why this channel is told in place of another.
-    pub because: Option<String>,
+    pub fallback_reason: Option<String>,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
     /// Whether its fallback has been asked already.
     pub fallback: Fallback,
     /// Whether an earlier message of the incident reached this recipient.
-    pub heard: Heard,
+    pub already_notified: AlreadyNotified,
     /// Other channels that were told the same in this one's place.
-    pub told_instead: Vec<String>,
+    pub others_notified: Vec<String>,
 }
 
 /// Whether the fallback of a delivery's channel has been asked.
@@ -136,11 +136,11 @@ pub enum Fallback {
 
 /// Whether an earlier message of the same incident reached the same recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// Yes.
-    Before,
-    /// No.
-    Nothing,
+pub enum AlreadyNotified {
+    /// An earlier one did.
+    Yes,
+    /// None did.
+    No,
 }
 
 /// Who got the delivery that was tried to be claimed.
@@ -252,13 +252,8 @@ pub trait Outbox: Send + Sync {
     /// The news that opened an incident.
     async fn opening_of(&self, incident: i64) -> Result<Option<News>, StorageError>;
 
-    /// Takes a pending delivery for an attempt until `lease_until`, and merges others into it.
-    async fn claim(
-        &self,
-        id: &str,
-        merge: &[String],
-        lease_until: DateTime<Utc>,
-    ) -> Result<Claimed, StorageError>;
+    /// Takes a pending delivery for an attempt, and merges others into it.
+    async fn claim(&self, id: &str, merge: &[String]) -> Result<Claimed, StorageError>;
 
     /// Writes how it went on.
     async fn settle(
@@ -273,7 +268,7 @@ pub trait Outbox: Send + Sync {
     async fn recover(&self, channel: &str) -> Result<usize, StorageError>;
 
     /// Gives up what waits for channels that are no longer configured; returns how many.
-    async fn bury_strangers(
+    async fn dead_letter_removed_channels(
         &self,
         channels: &[String],
         now: DateTime<Utc>,
@@ -310,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_row_is_told_apart_by_what_it_is_about() {
+    fn what_has_no_row_is_distinguished_by_what_it_is_about() {
         let mut news = news(0, 1, Change::Opened);
         let one = delivery_id(&news, "slack", "");
         news.incident.key = "prod/other/run_missed".into();

@@ -25,13 +25,20 @@ pub struct Candidate {
     pub urgency: Urgency,
 }
 
-/// Everything that is due, most urgent first.
+/// Everything that is due, most urgent first. What failed before the channel `recovered_at` waits no
+/// longer: its step was meant for a channel that was down.
 #[must_use]
-pub fn due(waiting: &[Delivery], now: DateTime<Utc>) -> Vec<Candidate> {
+pub fn due(
+    waiting: &[Delivery],
+    now: DateTime<Utc>,
+    recovered_at: Option<DateTime<Utc>>,
+) -> Vec<Candidate> {
+    let failed_before =
+        |it: &Delivery| recovered_at.is_some_and(|at| it.attempts > 0 && it.due_at - it.wait <= at);
     let mut candidates: Vec<Candidate> = groups(waiting)
         .into_values()
         .filter_map(candidate)
-        .filter(|it| wait_of(&it.head, now).is_none())
+        .filter(|it| wait_of(&it.head, now).is_none() || failed_before(&it.head))
         .collect();
     candidates.sort_by_key(|it| (it.urgency == Urgency::CanWait, it.head.created_at));
     candidates
@@ -61,18 +68,18 @@ fn candidate(mut group: Vec<&Delivery>) -> Option<Candidate> {
     let mut head = (*group.pop()?).clone();
     for older in &group {
         head.created_at = head.created_at.min(older.created_at);
-        if older.arrival == Arrival::Perhaps {
-            head.arrival = Arrival::Perhaps;
+        if older.arrival == Arrival::Unknown {
+            head.arrival = Arrival::Unknown;
         }
-        if head.because.is_none() {
-            head.because.clone_from(&older.because);
+        if head.fallback_reason.is_none() {
+            head.fallback_reason.clone_from(&older.fallback_reason);
         }
         if head.last_error.is_none() {
             head.last_error.clone_from(&older.last_error);
         }
-        for told in &older.told_instead {
-            if !head.told_instead.contains(told) {
-                head.told_instead.push(told.clone());
+        for other in &older.others_notified {
+            if !head.others_notified.contains(other) {
+                head.others_notified.push(other.clone());
             }
         }
     }
@@ -100,7 +107,7 @@ pub(super) mod tests {
     use chrono::TimeDelta;
 
     use super::*;
-    use crate::alert::outbox::{Fallback, Heard};
+    use crate::alert::outbox::{AlreadyNotified, Fallback};
     use crate::watch::{Facts, Incident, IncidentKind, IncidentState, News};
 
     fn start() -> DateTime<Utc> {
@@ -142,11 +149,11 @@ pub(super) mod tests {
             expires_at: news.at + TimeDelta::hours(24),
             due_at: news.at,
             wait: TimeDelta::zero(),
-            because: None,
+            fallback_reason: None,
             last_error: None,
             fallback: Fallback::Open,
-            heard: Heard::Nothing,
-            told_instead: vec![],
+            already_notified: AlreadyNotified::No,
+            others_notified: vec![],
             news,
         }
     }
@@ -156,15 +163,15 @@ pub(super) mod tests {
         let mut opener = delivery(news(1, 1, Change::Opened));
         opener.due_at = start() + TimeDelta::hours(1);
         opener.wait = TimeDelta::hours(1);
-        opener.arrival = Arrival::Perhaps;
+        opener.arrival = Arrival::Unknown;
         opener.last_error = Some("refused".into());
         let end = delivery(news(1, 2, Change::Resolved));
         let now = start() + TimeDelta::minutes(5);
-        let due = due(&[opener.clone(), end], now);
+        let due = due(&[opener.clone(), end], now, None);
         assert_eq!(due.len(), 1);
         assert_eq!(due[0].head.id, "d102");
         assert_eq!(due[0].merged, ["d101"]);
-        assert_eq!(due[0].head.arrival, Arrival::Perhaps);
+        assert_eq!(due[0].head.arrival, Arrival::Unknown);
         assert_eq!(due[0].head.created_at, opener.created_at);
         assert_eq!(due[0].head.last_error.as_deref(), Some("refused"));
     }
@@ -178,7 +185,7 @@ pub(super) mod tests {
             delivery(news(3, 2, Change::Opened)),
             delivery(news(2, 1, Change::Opened)),
         ];
-        let due = due(&waiting, start() + TimeDelta::minutes(5));
+        let due = due(&waiting, start() + TimeDelta::minutes(5), None);
         let ids: Vec<i64> = due.iter().map(|it| it.head.news.incident.id).collect();
         assert_eq!(ids, [2, 3, 1]);
         assert_eq!(due[2].urgency, Urgency::CanWait);
@@ -190,7 +197,20 @@ pub(super) mod tests {
         other.recipient = "b@example.org".into();
         other.id = "other".into();
         let waiting = [delivery(news(1, 1, Change::Opened)), other];
-        assert_eq!(due(&waiting, start() + TimeDelta::hours(1)).len(), 2);
+        assert_eq!(due(&waiting, start() + TimeDelta::hours(1), None).len(), 2);
+    }
+
+    #[test]
+    fn what_failed_before_the_channel_came_back_is_due_at_once_and_what_failed_since_is_not() {
+        let mut retry = delivery(news(1, 1, Change::Opened));
+        retry.attempts = 8;
+        retry.due_at = start() + TimeDelta::minutes(60);
+        retry.wait = TimeDelta::minutes(30);
+        let now = start() + TimeDelta::minutes(40);
+        let at = |minutes| Some(start() + TimeDelta::minutes(minutes));
+        assert_eq!(due(&[retry.clone()], now, at(35)).len(), 1);
+        assert!(due(&[retry.clone()], now, at(25)).is_empty());
+        assert!(due(&[retry], now, None).is_empty());
     }
 
     #[test]
@@ -198,10 +218,10 @@ pub(super) mod tests {
         let mut retry = delivery(news(1, 1, Change::Opened));
         retry.due_at = start() + TimeDelta::minutes(2);
         retry.wait = TimeDelta::minutes(2);
-        assert!(due(&[retry.clone()], start() + TimeDelta::minutes(1)).is_empty());
+        assert!(due(&[retry.clone()], start() + TimeDelta::minutes(1), None).is_empty());
         let in_a_minute = next_due_in(&[retry.clone()], start() + TimeDelta::minutes(1));
         assert_eq!(in_a_minute, Some(std::time::Duration::from_secs(60)));
-        assert_eq!(due(&[retry], start() - TimeDelta::hours(3)).len(), 1);
+        assert_eq!(due(&[retry], start() - TimeDelta::hours(3), None).len(), 1);
         assert_eq!(next_due_in(&[], start()), None);
     }
 }

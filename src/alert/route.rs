@@ -7,16 +7,16 @@
 use super::channel::ConfiguredChannel;
 use crate::watch::{Change, IncidentKind, News};
 
-/// The channels for this news; `told` are the names of those that have a delivery of the same
+/// The channels for this news; `notified` are the names of those that have a delivery of the same
 /// incident already, whatever became of it.
 #[must_use]
 pub fn channels_for<'a>(
     news: &News,
     channels: &'a [ConfiguredChannel],
-    told: &[String],
+    notified: &[String],
 ) -> Vec<&'a ConfiguredChannel> {
     if news.change == Change::Resolved {
-        return channels.iter().filter(|it| told.contains(&it.name)).collect();
+        return channels.iter().filter(|it| notified.contains(&it.name)).collect();
     }
     let mut chosen: Vec<&ConfiguredChannel> =
         channels.iter().filter(|it| news.notify.contains(&it.name)).collect();
@@ -24,7 +24,7 @@ pub fn channels_for<'a>(
         chosen = channels.iter().collect();
     }
     chosen.retain(|it| it.severity <= news.incident.severity);
-    if news.incident.kind == IncidentKind::ChannelBroken {
+    if news.incident.kind == IncidentKind::ChannelBroken && news.facts.refused.is_none() {
         let broken = news.facts.provider.as_deref();
         // The others tell it; with no other, it waits for the broken one and is told late.
         if chosen.iter().any(|it| Some(it.name.as_str()) != broken) {
@@ -52,18 +52,18 @@ mod tests {
         }
     }
 
-    fn names(news: &News, told: &[&str]) -> Vec<String> {
+    fn names(news: &News, notified: &[&str]) -> Vec<String> {
         let channels = [
             channel("slack", Severity::Warning),
             channel("mail", Severity::Critical),
             channel("all", Severity::Info),
         ];
-        let told: Vec<String> = told.iter().map(|it| (*it).to_owned()).collect();
-        channels_for(news, &channels, &told).into_iter().map(|it| it.name.clone()).collect()
+        let notified: Vec<String> = notified.iter().map(|it| (*it).to_owned()).collect();
+        channels_for(news, &channels, &notified).into_iter().map(|it| it.name.clone()).collect()
     }
 
     #[test]
-    fn severity_decides_who_hears_of_it() {
+    fn severity_decides_who_is_notified() {
         let mut news = news(1, 1, Change::Opened);
         news.incident.severity = Severity::Warning;
         assert_eq!(names(&news, &[]), ["slack", "all"]);
@@ -81,14 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_told_to_those_who_were_told_the_beginning() {
+    fn the_end_goes_to_those_who_got_the_beginning() {
         let news = news(1, 2, Change::Resolved);
         assert_eq!(names(&news, &["mail"]), ["mail"]);
         assert!(names(&news, &[]).is_empty());
     }
 
     #[test]
-    fn a_broken_channel_is_told_by_the_others() {
+    fn a_broken_channel_is_reported_by_the_others() {
         let mut news = news(1, 1, Change::Opened);
         news.incident.kind = IncidentKind::ChannelBroken;
         news.facts.provider = Some("slack".into());

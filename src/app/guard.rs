@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reload::Alerting;
 use crate::alert::channel;
-use crate::alert::condition::Conditions;
+use crate::alert::delivery_health::DeliveryHealth;
 use crate::alert::dispatcher::{Dispatcher, Handle};
 use crate::clock::Clock;
 use crate::pulse::Pulse;
@@ -48,9 +48,9 @@ impl Messengers {
         Ok(dispatcher.with_pulse(self.pulse.clone()))
     }
 
-    fn conditions(&self, handle: Handle) -> Conditions {
+    fn delivery_health(&self, handle: Handle) -> DeliveryHealth {
         let incidents = Arc::new(self.db.clone());
-        Conditions::new(handle, incidents, Arc::clone(&self.clock), self.instance.clone())
+        DeliveryHealth::new(handle, incidents, Arc::clone(&self.clock), self.instance.clone())
     }
 
     /// Sends until `stop`, one dispatcher after the other.
@@ -67,7 +67,7 @@ impl Messengers {
         loop {
             current.send_replace(dispatcher.handle());
             let quit = CancellationToken::new();
-            tokio::spawn(self.conditions(dispatcher.handle()).run(quit.clone()));
+            tokio::spawn(self.delivery_health(dispatcher.handle()).run(quit.clone()));
             let mut sending = tokio::spawn(dispatcher.run(quit.clone()));
             let next = tokio::select! {
                 () = stop.cancelled() => None,
@@ -128,7 +128,7 @@ pub(super) fn start(
                 let mut sending =
                     tokio::spawn(messengers.send(first, alerting, news, silent.clone()));
                 tokio::select! {
-                    () = watchdog.telling_from_memory(unrecorded).run(stop) => {}
+                    () = watchdog.notifying_from_memory(unrecorded).run(stop) => {}
                     ended = &mut sending => return ended.context("the dispatcher broke")?,
                 }
                 silent.cancel();
@@ -142,7 +142,7 @@ pub(super) fn start(
 async fn hand_over(mut news: mpsc::UnboundedReceiver<News>, dispatcher: watch::Receiver<Handle>) {
     while let Some(one) = news.recv().await {
         let handle = dispatcher.borrow().clone();
-        if !handle.tell_unrecorded(one) {
+        if !handle.notify_unpersisted(one) {
             tracing::error!("a message that could not be written down was lost: too many wait");
         }
     }

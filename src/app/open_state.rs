@@ -3,22 +3,25 @@
 //! Requests to the daemon are rows, so the ledger is among them.
 //! Invariant: nothing here starts, judges or sends anything, and who only looks creates nothing.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 
 use super::reload::Files;
 use super::{lock, usable_configuration};
 use crate::alert::outbox::Outbox;
-use crate::alert::told::Tellings;
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::config::problem::{Problem, Problems};
 use crate::run::ledger::Ledger;
 use crate::storage::{StorageError, private_folder};
 use crate::store::GuardDb;
-use crate::watch::history::History;
+use crate::watch::audit::{self, Records, Report};
+use crate::watch::delivery_log::DeliveryLog;
+use crate::watch::history::{History, IncidentFilter, SlotFilter};
 use crate::watch::incidents::Incidents;
 use crate::web::status::{self, ChannelLine, FromSigns, Process, Sources};
 pub use crate::web::status::{ScheduleStatus, Status};
@@ -34,8 +37,8 @@ pub struct OpenState {
     pub incidents: Arc<dyn Incidents>,
     /// Deliveries.
     pub outbox: Arc<dyn Outbox>,
-    /// Who was told what.
-    pub told: Arc<dyn Tellings>,
+    /// What became of news.
+    pub deliveries: Arc<dyn DeliveryLog>,
     /// Where runs keep their files.
     pub state_dir: PathBuf,
 }
@@ -95,7 +98,7 @@ impl OpenState {
             history: Arc::new(db.clone()),
             incidents: Arc::new(db.clone()),
             outbox: Arc::new(db.clone()),
-            told: Arc::new(db.clone()),
+            deliveries: Arc::new(db.clone()),
             state_dir,
         }
     }
@@ -141,3 +144,31 @@ impl OpenState {
         status::collect(&sources, &daemon).await
     }
 }
+
+impl OpenState {
+    /// Whether every slot due in `[from, to)` has its verdict, and every bad one reached somebody.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub async fn audit(
+        &self,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<Report, StorageError> {
+        let filter = SlotFilter { from: Some(from), until: Some(to), ..SlotFilter::default() };
+        let slots = self.history.slots(filter).await?;
+        let incidents = self.history.incidents(IncidentFilter::All, MAX_AUDITED_INCIDENTS).await?;
+        let spans = self.history.spans(from, to.min(now)).await?;
+        let mut events = BTreeMap::new();
+        for incident in audit::incidents_needed(&slots, &incidents) {
+            events.insert(incident, self.deliveries.events_of(incident).await?);
+        }
+        let records =
+            Records { slots: &slots, incidents: &incidents, spans: &spans, events: &events };
+        Ok(audit::report(&records, from, to, now))
+    }
+}
+
+/// Incidents that one audit looks through; more is another kind of problem.
+const MAX_AUDITED_INCIDENTS: u32 = 100_000;

@@ -258,11 +258,11 @@ impl Reloader {
         let files: Vec<&str> = files.into_iter().collect();
         let details: Vec<String> = problems.iter().take(MOST_PROBLEMS).map(in_one_line).collect();
         FaultWrite {
-            key: FaultKey {
-                instance: self.config.service.instance.clone(),
-                schedule: schedule.map(str::to_owned),
-                kind: IncidentKind::ConfigurationBroken,
-            },
+            key: FaultKey::new(
+                &self.config.service.instance,
+                schedule,
+                IncidentKind::ConfigurationBroken,
+            ),
             severity: Severity::Warning,
             occasion: None,
             facts: Facts {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::load_config::{self, LoadError};
 use super::output::time;
 use super::{EXIT_CONFIG, EXIT_OK, output};
-use crate::alert::channel::{ChannelKind, ChannelSettings};
+use crate::alert::channel::{ChannelKind, ChannelSettings, email};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::config::problem::Problems;
@@ -158,7 +158,11 @@ fn channel_line(channel: &ChannelSettings) -> String {
     let fallback =
         channel.fallback.as_ref().map(|name| format!(", else {name}")).unwrap_or_default();
     let to = match &channel.kind {
-        ChannelKind::Email { to, .. } => format!(" to {}", to.join(", ")),
+        ChannelKind::Email { smtp_url, from, to } => {
+            // What can't be read has been told as a problem.
+            let sender = email::sender(smtp_url, from.as_deref()).unwrap_or_default();
+            format!(" from {sender} to {}", to.join(", "))
+        }
         ChannelKind::Console | ChannelKind::Slack { .. } | ChannelKind::Webhook { .. } => {
             String::new()
         }

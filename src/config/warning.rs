@@ -4,7 +4,7 @@
 //! refused is only warned about.
 
 use super::Config;
-use crate::alert::channel::ChannelSettings;
+use crate::alert::channel::{ChannelKind, ChannelSettings, email, hook};
 use crate::review::settings::ImageSettings;
 use crate::schedule::{Cadence, Job, Schedule, slot};
 use crate::watch::Severity;
@@ -32,6 +32,7 @@ impl Config {
             warnings.extend(self.single_channel(schedule));
             warnings.extend(expression_remarks(schedule));
         }
+        warnings.extend(self.channels.iter().flat_map(channel_warnings));
         warnings.extend(self.zones.outdated_system().map(|(folder, version)| {
             format!(
                 "the time zone data of this machine are older ({}: {version}) than those in \
@@ -123,6 +124,32 @@ fn expression_remarks(schedule: &Schedule) -> Vec<String> {
     remarks.map(|remark| format!("{}: cron \"{cron}\": {remark}", schedule.name)).collect()
 }
 
+/// What a channel's receiver will probably not take.
+fn channel_warnings(channel: &ChannelSettings) -> Vec<String> {
+    let name = &channel.name;
+    match &channel.kind {
+        ChannelKind::Console => Vec::new(),
+        ChannelKind::Slack { webhook_url } => hook::slack(webhook_url)
+            .map(|what| format!("channel {name}: {what}"))
+            .into_iter()
+            .collect(),
+        ChannelKind::Webhook { url, .. } => {
+            hook::webhook(url).map(|what| format!("channel {name}: {what}")).into_iter().collect()
+        }
+        ChannelKind::Email { to, .. } => to
+            .iter()
+            .filter(|it| email::needs_smtputf8(it))
+            .map(|it| {
+                format!(
+                    "channel {name}: {it} has letters before the @ that most mail servers refuse \
+                     (they lack SMTPUTF8). Use an address in plain letters; `lookout doctor` asks \
+                     the server"
+                )
+            })
+            .collect(),
+    }
+}
+
 fn is_email(channel: &ChannelSettings) -> bool {
-    matches!(channel.kind, crate::alert::channel::ChannelKind::Email { .. })
+    matches!(channel.kind, ChannelKind::Email { .. })
 }

@@ -347,7 +347,7 @@ pub trait Ledger: Send + Sync + Debug {
     async fn dropped(&self) -> Result<Vec<DroppedSlot>, StorageError>;
 
     /// Absences that nobody was told of yet.
-    async fn untold_absences(&self) -> Result<Vec<Absence>, StorageError>;
+    async fn unreported_absences(&self) -> Result<Vec<Absence>, StorageError>;
 
     /// The schedule's newest slot that was due by `now`, for a continuous cadence.
     async fn last_slot(

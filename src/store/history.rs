@@ -1,4 +1,4 @@
-//! Reading what was from `guard.db`: slots, incidents and their news.
+//! Reading what was from `guard.db`: slots and incidents.
 //!
 //! Implements [`crate::watch::history::History`].
 //! Invariant: nothing here writes.
@@ -8,13 +8,13 @@ use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, ToSql};
 
 use super::GuardDb;
-use super::incidents::{list_incidents, news};
+use super::incidents::list_incidents;
 use super::rows::{from_json, from_word, maybe_time, millis, time};
 use crate::storage::StorageError;
+use crate::watch::Incident;
 use crate::watch::history::{
     History, IncidentFilter, SlotFilter, SlotRow, SlotState, Span, Summary,
 };
-use crate::watch::{Incident, News};
 
 const SLOT: &str =
     "SELECT schedule, due_at, start_by, origin, state, run, verdict, reason, findings,
@@ -128,14 +128,6 @@ impl History for GuardDb {
                 IncidentFilter::All => "1 = 1",
             };
             list_incidents(tx, condition, limit)
-        })
-        .await
-    }
-
-    async fn news_of(&self, incident: i64) -> Result<Vec<News>, StorageError> {
-        self.read(move |tx| {
-            let sql = "SELECT id, body FROM news WHERE incident = ?1 ORDER BY number";
-            tx.prepare_cached(sql)?.query_map([incident], news)?.collect()
         })
         .await
     }

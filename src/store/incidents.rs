@@ -1,6 +1,7 @@
 //! Verdicts, incidents and news on `guard.db`, in one transaction.
 //!
-//! Implements [`crate::watch::incidents::Incidents`]. `alert`'s half of the outbox reads the `news` table.
+//! Implements [`crate::watch::incidents::Incidents`]; what a write does to an incident is
+//! [`crate::watch::incident`]'s. `alert`'s half of the outbox reads the `news` table.
 //! Invariant: the verdict column is written where it is empty, or the transaction is undone.
 
 use async_trait::async_trait;
@@ -11,13 +12,14 @@ use super::GuardDb;
 use super::rows::{from_json, from_word, json, maybe_time, millis, time, word};
 use crate::run::RunId;
 use crate::storage::StorageError;
+use crate::watch::incident::{self as incident_life, Applied, Tracked};
 use crate::watch::incidents::{
-    FaultWrite, IncidentWrite, Incidents, Judgement, OpenIncident, Outcome, Recorded,
+    IncidentWrite, Incidents, Judgement, OpenIncident, Outcome, Recorded,
 };
-use crate::watch::{Change, Facts, Incident, IncidentState, News};
+use crate::watch::{Incident, News};
 
 const INCIDENT: &str = "SELECT id, key, instance, schedule, kind, severity, state, opened_at,
-    resolved_at, runs_affected, facts, notify, told_at, n_reminders, last_occasion, n_news
+    resolved_at, runs_affected, facts, notify, notified_at, n_reminders, last_occasion, n_news
     FROM incidents";
 
 /// An incident from a row of `INCIDENT`.
@@ -53,20 +55,15 @@ pub(super) fn news(row: &Row<'_>) -> rusqlite::Result<News> {
     Ok(news)
 }
 
-/// An open incident with what its next news needs.
-struct Stored {
-    open: OpenIncident,
-    n_news: u32,
-}
-
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+/// An open incident from a row of `INCIDENT`.
+fn tracked(row: &Row<'_>) -> rusqlite::Result<Tracked> {
     let last_occasion: Option<String> = row.get(14)?;
-    Ok(Stored {
+    Ok(Tracked {
         open: OpenIncident {
             incident: incident(row)?,
             facts: from_json(&row.get::<_, String>(10)?)?,
             notify: from_json(&row.get::<_, String>(11)?)?,
-            told_at: time(row.get(12)?)?,
+            notified_at: time(row.get(12)?)?,
             n_reminders: row.get(13)?,
             last_occasion: last_occasion.as_deref().map(from_json).transpose()?,
         },
@@ -74,19 +71,48 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     })
 }
 
-fn open_by_key(connection: &Connection, key: &str) -> rusqlite::Result<Option<Stored>> {
+fn open_by_key(connection: &Connection, key: &str) -> rusqlite::Result<Option<Tracked>> {
     let sql = format!("{INCIDENT} WHERE key = ?1 AND state <> 'resolved'");
-    connection.prepare_cached(&sql)?.query_row([key], stored).optional()
+    connection.prepare_cached(&sql)?.query_row([key], tracked).optional()
 }
 
-/// Writes an incident's row as it now is.
-fn save(connection: &Connection, stored: &Stored) -> rusqlite::Result<()> {
-    let OpenIncident { incident, facts, notify, told_at, n_reminders, last_occasion } =
-        &stored.open;
+/// Writes an incident as it now is; one without a row gets it, and its id.
+fn save(connection: &Connection, tracked: &mut Tracked) -> rusqlite::Result<()> {
+    let OpenIncident { incident, facts, notify, notified_at, n_reminders, last_occasion } =
+        &tracked.open;
+    let last_occasion = last_occasion.as_ref().map(json).transpose()?;
+    if incident.id == 0 {
+        connection
+            .prepare_cached(
+                "INSERT INTO incidents (key, instance, schedule, kind, severity, state, opened_at,
+                        resolved_at, runs_affected, facts, notify, notified_at, n_reminders,
+                        last_occasion, n_news)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+            )?
+            .execute(params![
+                incident.key,
+                incident.instance,
+                incident.schedule,
+                incident.kind.as_str(),
+                word(&incident.severity)?,
+                word(&incident.state)?,
+                millis(incident.opened_at),
+                incident.resolved_at.map(millis),
+                incident.runs_affected,
+                json(facts)?,
+                json(notify)?,
+                millis(*notified_at),
+                n_reminders,
+                last_occasion,
+                tracked.n_news,
+            ])?;
+        tracked.open.incident.id = connection.last_insert_rowid();
+        return Ok(());
+    }
     connection
         .prepare_cached(
             "UPDATE incidents SET severity = ?2, state = ?3, resolved_at = ?4, runs_affected = ?5,
-                    facts = ?6, notify = ?7, told_at = ?8, n_reminders = ?9, last_occasion = ?10,
+                    facts = ?6, notify = ?7, notified_at = ?8, n_reminders = ?9, last_occasion = ?10,
                     n_news = ?11
              WHERE id = ?1",
         )?
@@ -98,158 +124,35 @@ fn save(connection: &Connection, stored: &Stored) -> rusqlite::Result<()> {
             incident.runs_affected,
             json(facts)?,
             json(notify)?,
-            millis(*told_at),
+            millis(*notified_at),
             n_reminders,
-            last_occasion.as_ref().map(json).transpose()?,
-            stored.n_news,
+            last_occasion,
+            tracked.n_news,
         ])?;
     Ok(())
 }
 
-/// Adds the next piece of news of an incident, and saves it.
-fn tell(
-    connection: &Connection,
-    stored: &mut Stored,
-    change: Change,
-    at: DateTime<Utc>,
-) -> rusqlite::Result<News> {
-    stored.n_news += 1;
-    stored.open.told_at = at;
-    let mut news = News {
-        id: 0,
-        incident: stored.open.incident.clone(),
-        change,
-        number: stored.n_news,
-        at,
-        notify: stored.open.notify.clone(),
-        facts: stored.open.facts.clone(),
-    };
-    connection
-        .prepare_cached("INSERT INTO news (incident, number, at, body) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![news.incident.id, news.number, millis(at), json(&news)?])?;
-    news.id = connection.last_insert_rowid();
-    save(connection, stored)?;
-    Ok(news)
-}
-
-/// Opens an incident, as a row without news yet.
-fn open(
-    connection: &Connection,
-    fault: &FaultWrite,
-    at: DateTime<Utc>,
-) -> rusqlite::Result<Stored> {
-    let runs_affected = u32::from(fault.occasion.is_some());
-    connection.execute(
-        "INSERT INTO incidents (key, instance, schedule, kind, severity, state, opened_at,
-                runs_affected, facts, notify, told_at, last_occasion)
-         VALUES (?1, ?2, ?3, ?4, ?5, 'open', ?6, ?7, ?8, ?9, ?6, ?10)",
-        params![
-            fault.key.text(),
-            fault.key.instance,
-            fault.key.schedule,
-            fault.key.kind.as_str(),
-            fault.severity.as_str(),
-            millis(at),
-            runs_affected,
-            json(&fault.facts)?,
-            json(&fault.notify)?,
-            fault.occasion.as_ref().map(json).transpose()?,
-        ],
-    )?;
-    let incident = Incident {
-        id: connection.last_insert_rowid(),
-        key: fault.key.text(),
-        instance: fault.key.instance.clone(),
-        schedule: fault.key.schedule.clone(),
-        kind: fault.key.kind,
-        severity: fault.severity,
-        state: IncidentState::Open,
-        opened_at: at,
-        resolved_at: None,
-        runs_affected,
-    };
-    let open = OpenIncident {
-        incident,
-        facts: fault.facts.clone(),
-        notify: fault.notify.clone(),
-        told_at: at,
-        n_reminders: 0,
-        last_occasion: fault.occasion.clone(),
-    };
-    Ok(Stored { open, n_news: 0 })
-}
-
-/// The fault is there: news if it is new or worse.
-fn fault(
-    connection: &Connection,
-    fault: &FaultWrite,
-    at: DateTime<Utc>,
-) -> rusqlite::Result<Option<News>> {
-    let Some(mut stored) = open_by_key(connection, &fault.key.text())? else {
-        let mut stored = open(connection, fault, at)?;
-        return tell(connection, &mut stored, Change::Opened, at).map(Some);
-    };
-    let open = &mut stored.open;
-    if fault.occasion.is_some() && fault.occasion != open.last_occasion {
-        open.incident.runs_affected += 1;
-        open.last_occasion.clone_from(&fault.occasion);
-    }
-    open.facts = Facts { also: joined(&open.facts.also, &fault.facts.also), ..fault.facts.clone() };
-    open.notify.clone_from(&fault.notify);
-    if fault.severity > open.incident.severity {
-        open.incident.severity = fault.severity;
-        return tell(connection, &mut stored, Change::Raised, at).map(Some);
-    }
-    save(connection, &stored)?;
-    Ok(None)
-}
-
-/// Both lists, each line once, the last few: a month of symptoms does not fit into a message.
-fn joined(before: &[String], now: &[String]) -> Vec<String> {
-    const MOST: usize = 10;
-    let mut all: Vec<String> = before.iter().filter(|line| !now.contains(line)).cloned().collect();
-    all.extend(now.iter().cloned());
-    all.split_off(all.len().saturating_sub(MOST))
-}
-
-fn over(
-    connection: &Connection,
-    key: &str,
-    facts: &Facts,
-    at: DateTime<Utc>,
-) -> rusqlite::Result<Option<News>> {
-    let Some(mut stored) = open_by_key(connection, key)? else { return Ok(None) };
-    stored.open.incident.state = IncidentState::Resolved;
-    stored.open.incident.resolved_at = Some(at);
-    stored.open.facts = facts.clone();
-    tell(connection, &mut stored, Change::Resolved, at).map(Some)
-}
-
-fn remind(connection: &Connection, key: &str, at: DateTime<Utc>) -> rusqlite::Result<Option<News>> {
-    let Some(mut stored) = open_by_key(connection, key)? else { return Ok(None) };
-    if stored.open.incident.state == IncidentState::Acked {
-        return Ok(None);
-    }
-    stored.open.n_reminders += 1;
-    tell(connection, &mut stored, Change::Reminder, at).map(Some)
-}
-
-fn apply(
+/// Loads what is open, lets [`incident_life::apply`] decide, saves it with its news.
+fn write(
     connection: &Connection,
     write: &IncidentWrite,
     at: DateTime<Utc>,
 ) -> rusqlite::Result<Option<News>> {
-    match write {
-        IncidentWrite::Fault(write) => fault(connection, write, at),
-        IncidentWrite::Over { key, facts } => over(connection, key, facts, at),
-        IncidentWrite::Remind { key } => remind(connection, key, at),
-        IncidentWrite::Notice(write) => {
-            let mut stored = open(connection, write, at)?;
-            stored.open.incident.state = IncidentState::Resolved;
-            stored.open.incident.resolved_at = Some(at);
-            tell(connection, &mut stored, Change::Opened, at).map(Some)
-        }
-    }
+    let open = match write.key() {
+        Some(key) => open_by_key(connection, &key)?,
+        None => None,
+    };
+    let Some(Applied { mut tracked, news }) = incident_life::apply(open, write, at) else {
+        return Ok(None);
+    };
+    save(connection, &mut tracked)?;
+    let Some(mut news) = news else { return Ok(None) };
+    news.incident.id = tracked.open.incident.id;
+    connection
+        .prepare_cached("INSERT INTO news (incident, number, at, body) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![news.incident.id, news.number, millis(at), json(&news)?])?;
+    news.id = connection.last_insert_rowid();
+    Ok(Some(news))
 }
 
 /// Whether the slot has no verdict yet, and is claimed or not as the judge thought.
@@ -328,11 +231,11 @@ fn record(
     for (run, findings) in &outcome.late {
         attach(tx, run, findings)?;
     }
-    for write in &outcome.incidents {
-        written.extend(apply(tx, write, at)?);
+    for one in &outcome.incidents {
+        written.extend(write(tx, one, at)?);
     }
-    for id in &outcome.told_absences {
-        tx.execute("UPDATE absences SET told = 1 WHERE id = ?1", [id])?;
+    for id in &outcome.reported_absences {
+        tx.execute("UPDATE absences SET notified = 1 WHERE id = ?1", [id])?;
     }
     Ok(Recorded::Written(written))
 }
@@ -344,7 +247,7 @@ impl Incidents for GuardDb {
             let sql = format!(
                 "{INCIDENT} INDEXED BY incidents_open WHERE state <> 'resolved' ORDER BY id"
             );
-            tx.prepare_cached(&sql)?.query_map([], |row| stored(row).map(|s| s.open))?.collect()
+            tx.prepare_cached(&sql)?.query_map([], |row| tracked(row).map(|it| it.open))?.collect()
         })
         .await
     }

@@ -210,10 +210,10 @@ impl Ledger for GuardDb {
         .await
     }
 
-    async fn untold_absences(&self) -> Result<Vec<Absence>, StorageError> {
+    async fn unreported_absences(&self) -> Result<Vec<Absence>, StorageError> {
         self.read(|tx| {
             let sql = "SELECT id, since, until, n_unobserved, n_caught_up, why FROM absences
-                       WHERE told = 0 ORDER BY id";
+                       WHERE notified = 0 ORDER BY id";
             list(tx, sql, [], |row| {
                 Ok(Absence {
                     id: row.get(0)?,

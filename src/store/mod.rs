@@ -4,13 +4,13 @@
 //! survives a power cut. Each file here brings its tables.
 //! Invariant: every claim is one conditional write whose row count names the winner.
 
+mod delivery_log;
 mod files;
 mod history;
 mod incidents;
 mod ledger;
 mod outbox;
 mod rows;
-mod told;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +35,7 @@ const SCHEMA: Schema = Schema {
         WHY_ABSENT,
         ledger::spans::SCHEMA,
         files::SCHEMA,
+        outbox::RENAMED,
     ],
     busy_timeout: Duration::from_secs(5),
 };

@@ -12,8 +12,8 @@ use super::incidents::news;
 use super::rows::{from_json, maybe_time, millis, time};
 use crate::alert::channel::Arrival;
 use crate::alert::outbox::{
-    Backlog, Claimed, DeadDelivery, Delivery, Fallback, Heard, NewDelivery, Outbox, Outcome,
-    Replayed,
+    AlreadyNotified, Backlog, Claimed, DeadDelivery, Delivery, Fallback, NewDelivery, Outbox,
+    Outcome, Replayed,
 };
 use crate::alert::retry;
 use crate::storage::StorageError;
@@ -50,8 +50,17 @@ CREATE INDEX deliveries_by_channel ON deliveries (channel, state);
 CREATE INDEX deliveries_by_incident ON deliveries (incident_id, channel, recipient);
 ";
 
+/// Words of the field for what a delivery may have come to; nothing ever read the lease.
+pub(super) const RENAMED: &str = "
+ALTER TABLE deliveries RENAME COLUMN perhaps TO maybe_delivered;
+ALTER TABLE deliveries RENAME COLUMN because TO fallback_reason;
+ALTER TABLE deliveries DROP COLUMN lease_until;
+ALTER TABLE incidents RENAME COLUMN told_at TO notified_at;
+ALTER TABLE absences RENAME COLUMN told TO notified;
+";
+
 /// More than this for one channel is a flood that nobody will read.
-const MOST_WAITING: i64 = 1000;
+const MAX_WAITING: i64 = 1000;
 
 /// Distributed in one go; the rest a moment later.
 const BATCH: i64 = 100;
@@ -74,7 +83,7 @@ fn news_of(row: &Row<'_>) -> rusqlite::Result<News> {
 fn insert(transaction: &Transaction<'_>, new: &NewDelivery, now: i64) -> rusqlite::Result<()> {
     transaction.execute(
         "INSERT OR IGNORE INTO deliveries (id, news_id, incident_id, number, channel, recipient,
-             severity, created_at, expires_at, due_at, because)
+             severity, created_at, expires_at, due_at, fallback_reason)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         params![
             new.id,
@@ -87,7 +96,7 @@ fn insert(transaction: &Transaction<'_>, new: &NewDelivery, now: i64) -> rusqlit
             millis(new.created_at),
             millis(new.expires_at),
             now,
-            new.because,
+            new.fallback_reason,
         ],
     )?;
     Ok(())
@@ -100,28 +109,32 @@ fn give_up_surplus(transaction: &Transaction<'_>, channel: &str, now: i64) -> ru
              last_error = 'too many messages were waiting; this one mattered least'
          WHERE id IN (SELECT id FROM deliveries WHERE channel = ?1 AND state = 'pending'
                       ORDER BY severity DESC, created_at DESC, id LIMIT -1 OFFSET ?3)",
-        params![channel, now, MOST_WAITING],
+        params![channel, now, MAX_WAITING],
     )?;
     Ok(())
 }
 
 fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
-    let told_instead: Option<String> = row.get("told_instead")?;
+    let others: Option<String> = row.get("others_notified")?;
     Ok(Delivery {
         id: row.get("id")?,
         news: news_of(row)?,
         recipient: row.get("recipient")?,
         attempts: row.get("attempts")?,
-        arrival: if row.get("perhaps")? { Arrival::Perhaps } else { Arrival::No },
+        arrival: if row.get("maybe_delivered")? { Arrival::Unknown } else { Arrival::No },
         created_at: time(row.get("created_at")?)?,
         expires_at: time(row.get("expires_at")?)?,
         due_at: time(row.get("due_at")?)?,
         wait: TimeDelta::milliseconds(row.get("wait")?),
-        because: row.get("because")?,
+        fallback_reason: row.get("fallback_reason")?,
         last_error: row.get("last_error")?,
         fallback: if row.get("fell_back")? { Fallback::Asked } else { Fallback::Open },
-        heard: if row.get("heard")? { Heard::Before } else { Heard::Nothing },
-        told_instead: told_instead
+        already_notified: if row.get("already_notified")? {
+            AlreadyNotified::Yes
+        } else {
+            AlreadyNotified::No
+        },
+        others_notified: others
             .map(|names| names.split(',').map(str::to_owned).collect())
             .unwrap_or_default(),
     })
@@ -131,10 +144,10 @@ const WAITING: &str = "
 SELECT d.*, n.body,
     EXISTS (SELECT 1 FROM deliveries s
             WHERE s.incident_id = d.incident_id AND s.channel = d.channel
-              AND s.recipient = d.recipient AND s.number < d.number AND s.state = 'sent') AS heard,
+              AND s.recipient = d.recipient AND s.number < d.number AND s.state = 'sent') AS already_notified,
     (SELECT group_concat(DISTINCT o.channel) FROM deliveries o
      WHERE o.news_id = d.news_id AND o.channel <> d.channel
-       AND o.state = 'sent' AND o.because IS NOT NULL) AS told_instead
+       AND o.state = 'sent' AND o.fallback_reason IS NOT NULL) AS others_notified
 FROM deliveries d JOIN news n ON n.id = d.news_id
 WHERE d.channel = ?1 AND d.state = 'pending'
 ORDER BY d.created_at, d.number, d.id LIMIT 1000";
@@ -147,18 +160,18 @@ fn settle(
 ) -> rusqlite::Result<()> {
     match outcome {
         Outcome::Sent => transaction.execute(
-            "UPDATE deliveries SET state = 'sent', settled_at = ?2, lease_until = NULL
+            "UPDATE deliveries SET state = 'sent', settled_at = ?2
              WHERE id = ?1 AND state IN ('pending', 'sending')",
             params![id, now],
         ),
         Outcome::Again { wait, error, arrival } => transaction.execute(
-            "UPDATE deliveries SET state = 'pending', lease_until = NULL, wait = ?3,
-                 due_at = ?2 + ?3, last_error = ?4, perhaps = perhaps OR ?5
+            "UPDATE deliveries SET state = 'pending', wait = ?3,
+                 due_at = ?2 + ?3, last_error = ?4, maybe_delivered = maybe_delivered OR ?5
              WHERE id = ?1 AND state IN ('pending', 'sending')",
-            params![id, now, wait.num_milliseconds(), error, *arrival == Arrival::Perhaps],
+            params![id, now, wait.num_milliseconds(), error, *arrival == Arrival::Unknown],
         ),
         Outcome::Dead { reason } => transaction.execute(
-            "UPDATE deliveries SET state = 'dead', settled_at = ?2, lease_until = NULL,
+            "UPDATE deliveries SET state = 'dead', settled_at = ?2,
                  last_error = ?3
              WHERE id = ?1 AND state IN ('pending', 'sending')",
             params![id, now, reason],
@@ -174,16 +187,11 @@ fn settle(
 
 /// The conditional write whose row count names the winner; then the older ones follow the head,
 /// which takes over their age and whether one of them may have arrived.
-fn claim(
-    transaction: &Transaction<'_>,
-    id: &str,
-    merge: &[String],
-    lease_until: i64,
-) -> rusqlite::Result<Claimed> {
+fn claim(transaction: &Transaction<'_>, id: &str, merge: &[String]) -> rusqlite::Result<Claimed> {
     let n_rows = transaction.execute(
-        "UPDATE deliveries SET state = 'sending', attempts = attempts + 1, lease_until = ?2
+        "UPDATE deliveries SET state = 'sending', attempts = attempts + 1
          WHERE id = ?1 AND state = 'pending'",
-        params![id, lease_until],
+        [id],
     )?;
     if n_rows == 0 {
         return Ok(Claimed::Lost);
@@ -191,9 +199,9 @@ fn claim(
     for older in merge {
         transaction.execute(
             "UPDATE deliveries SET
-                 perhaps = perhaps OR (SELECT perhaps FROM deliveries WHERE id = ?2),
+                 maybe_delivered = maybe_delivered OR (SELECT maybe_delivered FROM deliveries WHERE id = ?2),
                  created_at = min(created_at, (SELECT created_at FROM deliveries WHERE id = ?2)),
-                 because = coalesce(because, (SELECT because FROM deliveries WHERE id = ?2)),
+                 fallback_reason = coalesce(fallback_reason, (SELECT fallback_reason FROM deliveries WHERE id = ?2)),
                  last_error = coalesce(last_error, (SELECT last_error FROM deliveries WHERE id = ?2))
              WHERE id = ?1 AND EXISTS (SELECT 1 FROM deliveries WHERE id = ?2 AND state = 'pending')",
             params![id, older],
@@ -284,14 +292,9 @@ impl Outbox for GuardDb {
         .await
     }
 
-    async fn claim(
-        &self,
-        id: &str,
-        merge: &[String],
-        lease_until: DateTime<Utc>,
-    ) -> Result<Claimed, StorageError> {
+    async fn claim(&self, id: &str, merge: &[String]) -> Result<Claimed, StorageError> {
         let (id, merge) = (id.to_owned(), merge.to_vec());
-        self.transact(move |transaction| claim(transaction, &id, &merge, millis(lease_until))).await
+        self.transact(move |transaction| claim(transaction, &id, &merge)).await
     }
 
     async fn settle(
@@ -308,7 +311,7 @@ impl Outbox for GuardDb {
         let channel = channel.to_owned();
         self.transact(move |transaction| {
             transaction.execute(
-                "UPDATE deliveries SET state = 'pending', perhaps = 1, lease_until = NULL,
+                "UPDATE deliveries SET state = 'pending', maybe_delivered = 1,
                      due_at = created_at, wait = 0
                  WHERE channel = ?1 AND state = 'sending'",
                 [channel],
@@ -317,7 +320,7 @@ impl Outbox for GuardDb {
         .await
     }
 
-    async fn bury_strangers(
+    async fn dead_letter_removed_channels(
         &self,
         channels: &[String],
         now: DateTime<Utc>,
@@ -422,7 +425,7 @@ fn replay(
     };
     transaction.execute(
         "UPDATE deliveries SET state = 'pending', settled_at = NULL, due_at = ?2, wait = 0,
-             expires_at = ?3, perhaps = perhaps OR attempts > 0, attempts = 0, fell_back = 1
+             expires_at = ?3, maybe_delivered = maybe_delivered OR attempts > 0, attempts = 0, fell_back = 1
          WHERE id = ?1 AND state = 'dead'",
         params![id, millis(now), millis(now + retry::time_to_live(severity))],
     )?;

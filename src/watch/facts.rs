@@ -12,7 +12,7 @@ use super::observed::Observed;
 use super::{Facts, IncidentKind, Verdict};
 use crate::run::RunId;
 use crate::schedule::slot::next_after;
-use crate::schedule::{Schedule, Slot};
+use crate::schedule::{Job, Schedule, Slot};
 
 /// Facts of a slot, whatever became of it.
 #[must_use]
@@ -22,6 +22,7 @@ pub fn of_slot(schedule: &Schedule, slot: &Slot) -> Facts {
         timezone: Some(schedule.timezone.name().to_owned()),
         time_box_seconds: Some(schedule.time_box.as_secs()),
         signal: Some(schedule.signal.clone()),
+        reviews_images: matches!(schedule.job, Job::Review { .. }),
         ..Facts::default()
     }
 }

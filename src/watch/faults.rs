@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::IncidentKind;
-use super::observed::Moment;
+use super::moment::Moment;
 
 /// Faults, each in a second of its own, before it counts.
 const AT_LEAST: u64 = 5;

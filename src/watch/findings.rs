@@ -6,8 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::baseline::Unusual;
 use super::observed::Observed;
-use super::usual::Unusual;
 use super::{Verdict, words};
 use crate::keep::evidence::StopReason;
 

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Incident, News, Verdict};
+use super::{Incident, Verdict};
 use crate::run::ledger::{Cause, Origin};
 use crate::schedule::Schedule;
 use crate::storage::StorageError;
@@ -152,7 +152,4 @@ pub trait History: Send + Sync + Debug {
         filter: IncidentFilter,
         limit: u32,
     ) -> Result<Vec<Incident>, StorageError>;
-
-    /// The news of an incident, oldest first.
-    async fn news_of(&self, incident: i64) -> Result<Vec<News>, StorageError>;
 }

@@ -84,7 +84,7 @@ pub enum Occasion {
     Slot(DateTime<Utc>),
 }
 
-/// `<instance>/<schedule>/<kind>`.
+/// `<instance>/<schedule>/<kind>`, and `/<part>` where one schedule or none has several of a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultKey {
     /// `[service] instance`.
@@ -93,14 +93,24 @@ pub struct FaultKey {
     pub schedule: Option<String>,
     /// What it is about.
     pub kind: IncidentKind,
+    /// Which of several (a channel).
+    pub part: Option<String>,
 }
 
 impl FaultKey {
+    /// Of a fault that is the only one of its kind.
+    #[must_use]
+    pub fn new(instance: &str, schedule: Option<&str>, kind: IncidentKind) -> Self {
+        let schedule = schedule.map(str::to_owned);
+        Self { instance: instance.to_owned(), schedule, kind, part: None }
+    }
+
     /// As stored: `-` where no schedule is concerned.
     #[must_use]
     pub fn text(&self) -> String {
         let schedule = self.schedule.as_deref().unwrap_or("-");
-        format!("{}/{schedule}/{}", self.instance, self.kind)
+        let part = self.part.as_ref().map_or_else(String::new, |part| format!("/{part}"));
+        format!("{}/{schedule}/{}{part}", self.instance, self.kind)
     }
 }
 
@@ -114,7 +124,7 @@ pub struct OpenIncident {
     /// Who is told.
     pub notify: Vec<String>,
     /// When the last news of it was written.
-    pub told_at: DateTime<Utc>,
+    pub notified_at: DateTime<Utc>,
     /// How many reminders there were.
     pub n_reminders: u32,
     /// Where it was last seen.
@@ -133,7 +143,7 @@ pub struct Outcome {
     /// What happens to incidents.
     pub incidents: Vec<IncidentWrite>,
     /// Absences that are told by this.
-    pub told_absences: Vec<i64>,
+    pub reported_absences: Vec<i64>,
 }
 
 impl Outcome {

@@ -4,16 +4,20 @@
 //! verdict, incident and news in one transaction. Who is told and how is `alert`'s business.
 //! Invariant: a slot has exactly one verdict, and a fault has at most one open incident.
 
-pub mod diagnose;
+pub mod audit;
+pub mod baseline;
+pub mod delivery_log;
 pub mod facts;
 pub mod faults;
 pub mod findings;
 pub mod history;
+pub mod incident;
+pub mod incident_policy;
 pub mod incidents;
 pub mod judge;
+pub mod moment;
 pub mod observed;
-pub mod unrecorded;
-pub mod usual;
+pub mod unpersisted;
 pub mod watchdog;
 pub mod words;
 
@@ -61,6 +65,20 @@ impl Verdict {
             | Self::Interrupted
             | Self::Missed
             | Self::Unobserved => true,
+        }
+    }
+
+    /// The incident that it is where no cause is known; `unobserved` slots share one digest.
+    #[must_use]
+    pub fn symptom(self) -> Option<IncidentKind> {
+        match self {
+            Self::Completed | Self::Skipped => None,
+            Self::NoSignal => Some(IncidentKind::SignalMissing),
+            Self::Failed | Self::Interrupted => Some(IncidentKind::RunFailed),
+            Self::TimedOut => Some(IncidentKind::RunTimedOut),
+            Self::Stalled => Some(IncidentKind::RunStalled),
+            Self::Missed => Some(IncidentKind::RunMissed),
+            Self::Unobserved => Some(IncidentKind::WasBlind),
         }
     }
 
@@ -363,10 +381,14 @@ pub struct Facts {
     pub counts: std::collections::BTreeMap<String, u64>,
     /// Cost, if known.
     pub usd: Option<f64>,
+    /// Whether the schedule's job is the review: only then there are images to speak of.
+    pub reviews_images: bool,
     /// Why nothing more will come of it (`was removed or switched off`), said of its schedule.
     pub withdrawn: Option<String>,
     /// Who was unavailable or refused us (`gemini`, `supabase`, `images`).
     pub provider: Option<String>,
+    /// What a channel refuses while it takes the rest (`some messages`, a recipient).
+    pub refused: Option<String>,
     /// HTTP status; absent when it could not be reached at all.
     pub status: Option<u16>,
     /// Faults.

@@ -8,24 +8,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-
 use super::IncidentKind;
 use super::faults::{self, Faults, Source};
+use super::moment::Moment;
 use crate::keep::evidence::{CallOutcome, Entry, Event, ProcessIdentity, StopReason};
 use crate::schedule::StallOn;
 
 /// Notes kept for the pages; a job may print thousands.
-const MOST_NOTES: usize = 20;
-
-/// When an entry was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// For people.
-    pub at: DateTime<Utc>,
-    /// For durations.
-    pub boot: Duration,
-}
+const MAX_NOTES: usize = 20;
 
 /// How the main process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +191,7 @@ impl Observed {
     }
 
     fn take_note(&mut self, text: &str) {
-        if self.notes.len() == MOST_NOTES {
+        if self.notes.len() == MAX_NOTES {
             self.notes.remove(0);
         }
         self.notes.push(text.to_owned());

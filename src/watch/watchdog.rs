@@ -6,10 +6,10 @@
 //! again by the next step.
 
 mod loops;
+mod removed_schedules;
 mod runs;
 mod slots;
 mod verdicts;
-mod withdrawn;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::loops::Loops;
 pub use self::loops::WatchedLoop;
-use super::diagnose::is_reminder_due;
 use super::history::History;
+use super::incident_policy::is_reminder_due;
 use super::incidents::{IncidentWrite, Incidents, Outcome, Recorded};
 use super::observed::Observed;
-use super::{Facts, News, Verdict, facts, unrecorded};
+use super::{Facts, News, Verdict, facts, unpersisted};
 use crate::clock::Clock;
 use crate::pulse::{Beat, Pulse};
 use crate::run::absence::{Gap, Reading};
@@ -84,13 +84,13 @@ pub struct Watchdog {
     scope: Scope,
     last_written: Option<DateTime<Utc>>,
     /// Boot time of the last look for incidents of schedules that are gone.
-    looked_for_withdrawn: Option<Duration>,
-    storage: unrecorded::Trouble,
+    looked_for_removed_schedules: Option<Duration>,
+    storage: unpersisted::StorageOutage,
     /// The last absence, and until when its slots are the conductor's.
     gap: Option<(Gap, DateTime<Utc>)>,
     /// Tells what can't be recorded.
     from_memory: Option<mpsc::UnboundedSender<News>>,
-    told_from_memory: HashSet<String>,
+    notified_from_memory: HashSet<String>,
     pulse: Pulse,
 }
 
@@ -125,11 +125,11 @@ impl Watchdog {
             loops: Loops::default(),
             scope: Scope::default(),
             last_written: None,
-            looked_for_withdrawn: None,
-            storage: unrecorded::Trouble::default(),
+            looked_for_removed_schedules: None,
+            storage: unpersisted::StorageOutage::default(),
             gap: None,
             from_memory: None,
-            told_from_memory: HashSet::new(),
+            notified_from_memory: HashSet::new(),
             pulse: Pulse::default(),
         }
     }
@@ -137,7 +137,7 @@ impl Watchdog {
     /// Where news goes that can't be written down (a full disk): the dispatcher sends it with the
     /// mark "not recorded". Such news has the id 0.
     #[must_use]
-    pub fn telling_from_memory(mut self, news: mpsc::UnboundedSender<News>) -> Self {
+    pub fn notifying_from_memory(mut self, news: mpsc::UnboundedSender<News>) -> Self {
         self.from_memory = Some(news);
         self
     }
@@ -193,7 +193,7 @@ impl Watchdog {
             }
             (Changed, None) => {
                 tracing::info!("verdicts and incidents are recorded again");
-                self.told_from_memory.clear();
+                self.notified_from_memory.clear();
             }
         }
         if let Some(change) = self.storage.step(error, self.clock.boot()) {
@@ -205,7 +205,7 @@ impl Watchdog {
     fn tell_storage(&self, change: super::Change, facts: Facts, now: DateTime<Utc>) {
         if let Some(sender) = &self.from_memory {
             // Without a receiver nobody is left to tell.
-            let _ = sender.send(unrecorded::storage_news(&self.instance, change, facts, now));
+            let _ = sender.send(unpersisted::storage_news(&self.instance, change, facts, now));
         }
     }
 
@@ -223,7 +223,7 @@ impl Watchdog {
             self.judge_dropped(now, &mut stepped).await,
             self.judge_overdue(now, &mut stepped).await,
             self.judge_loops(now, &mut stepped).await,
-            self.close_withdrawn(now, &mut stepped).await,
+            self.close_removed_schedules(now, &mut stepped).await,
             self.remind(now, &mut stepped).await,
             self.sign_of_life(now).await,
         ] {
@@ -323,8 +323,8 @@ impl Watchdog {
             Ok(Recorded::AlreadyJudged) => Ok(()),
             Err(error) => {
                 if let (StorageError::Unwritable(_), Some(sender)) = (&error, &self.from_memory) {
-                    for news in unrecorded::news_of(&outcome, now) {
-                        if self.told_from_memory.insert(news.incident.key.clone()) {
+                    for news in unpersisted::news_of(&outcome, now) {
+                        if self.notified_from_memory.insert(news.incident.key.clone()) {
                             // Without a receiver nobody is left to tell.
                             let _ = sender.send(news);
                         }

@@ -8,13 +8,7 @@
     reason = "a test may panic: that is how it fails"
 )]
 
-mod alert_delivery;
-mod alert_message_forms;
-mod alert_messages;
-mod alert_news;
-mod alert_own;
-mod alert_wire;
-mod alert_world;
+mod alert;
 mod cli;
 mod config;
 mod config_examples;

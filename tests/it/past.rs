@@ -173,7 +173,7 @@ impl Past {
 
 pub(crate) fn fault(schedule: &str, kind: IncidentKind) -> IncidentWrite {
     IncidentWrite::Fault(Box::new(FaultWrite {
-        key: FaultKey { instance: "prod".to_owned(), schedule: Some(schedule.to_owned()), kind },
+        key: FaultKey::new("prod", Some(schedule), kind),
         severity: Severity::Critical,
         occasion: None,
         facts: Facts::default(),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lookout::alert::outbox::Outbox;
 use lookout::app::reload::{Files, Look, Looked, Reloader};
 use lookout::clock::Clock;
 use lookout::clock::SimClock;
@@ -11,6 +12,7 @@ use lookout::config::{LastGood, Location, usable};
 use lookout::schedule::{Cadence, Schedule};
 use lookout::store::GuardDb;
 use lookout::timezone::TimeZones;
+use lookout::watch::delivery_log::DeliveryLog;
 use lookout::watch::history::{History, IncidentFilter};
 use lookout::watch::{Incident, IncidentKind, IncidentState};
 
@@ -88,7 +90,7 @@ impl Reloading {
     async fn n_news(&self) -> usize {
         let mut n_news = 0;
         for incident in self.incidents().await {
-            n_news += self.db.news_of(incident.id).await.unwrap().len();
+            n_news += self.db.events_of(incident.id).await.unwrap().len();
         }
         n_news
     }
@@ -129,9 +131,9 @@ async fn one_broken_file_leaves_its_old_version_in_place_and_the_others_load() {
     let incidents = it.incidents().await;
     let keys: Vec<&str> = incidents.iter().map(|incident| incident.key.as_str()).collect();
     assert_eq!(keys, ["prod/new-and-broken/configuration_broken", "prod/a/configuration_broken"]);
-    let news = it.db.news_of(incidents[1].id).await.unwrap();
-    assert_eq!(news[0].facts.provider.as_deref(), Some("schedules/a.toml"));
-    let detail = news[0].facts.detail.clone().unwrap();
+    let news = it.db.opening_of(incidents[1].id).await.unwrap().unwrap();
+    assert_eq!(news.facts.provider.as_deref(), Some("schedules/a.toml"));
+    let detail = news.facts.detail.clone().unwrap();
     assert!(detail.starts_with("schedules/a.toml:2: time_bix: "), "{detail}");
 }
 

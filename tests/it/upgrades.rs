@@ -7,7 +7,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use lookout::alert::told::{DeliveryState, Tellings as _};
 use lookout::review::record::RecordId;
 use lookout::review::tries::Tries as _;
 use lookout::review::tries::sqlite::reading::Notes;
@@ -15,6 +14,7 @@ use lookout::review::tries::sqlite::{HolderSettings, SqliteTries};
 use lookout::run::ledger::{Ledger as _, Loop, Origin};
 use lookout::schedule::ScheduleName;
 use lookout::store::GuardDb;
+use lookout::watch::delivery_log::{DeliveryLog as _, DeliveryState};
 use lookout::watch::history::{History as _, IncidentFilter, SlotFilter, SlotState};
 use lookout::watch::incidents::Incidents as _;
 use lookout::watch::{Severity, Verdict};
@@ -102,9 +102,11 @@ async fn slots_runs_incidents_and_messages_of_the_first_version_are_found_again(
         assert_eq!(incidents[0].key, "prod/nightly-export/run_failed");
         assert_eq!(incidents[0].severity, Severity::Critical);
         assert_eq!(db.open_incidents().await.unwrap()[0].incident.runs_affected, 3);
-        let told = db.told(1).await.unwrap();
-        let states =
-            told.iter().flat_map(|told| &told.to).map(|to| (to.channel.as_str(), to.state));
+        let events = db.events_of(1).await.unwrap();
+        let states = events
+            .iter()
+            .flat_map(|event| &event.recipients)
+            .map(|to| (to.channel.as_str(), to.state));
         let sent = DeliveryState::Sent;
         let both = [("console", sent), ("hook", sent)];
         assert_eq!(states.collect::<Vec<_>>(), [both, both].concat());

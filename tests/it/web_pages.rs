@@ -140,6 +140,19 @@ async fn an_open_incident_does_not_make_healthz_red() {
 }
 
 #[tokio::test]
+async fn messages_that_do_not_get_through_make_healthz_red() {
+    for kind in [IncidentKind::ChannelBroken, IncidentKind::OutboxDegraded] {
+        let server = Server::start("127.0.0.1:0", None).await;
+        server.past.fault("image-review", kind, NOW).await;
+        let answer = server.get("/healthz").await;
+        assert_eq!(answer.status(), 503);
+        let body: serde_json::Value = answer.json().await.unwrap();
+        assert!(body["degraded"][0].as_str().unwrap().starts_with("incident 1: "), "{body}");
+        assert_eq!(server.get("/readyz").await.status(), 200);
+    }
+}
+
+#[tokio::test]
 async fn elsewhere_than_on_loopback_everything_but_the_probes_needs_the_token() {
     let server = Server::start("0.0.0.0:8720", Some("open sesame")).await;
     for path in ["/", "/api/status", "/style.css", "/no-such-page"] {

@@ -7,7 +7,7 @@
     reason = "a test may panic: that is how it fails"
 )]
 
-#[path = "../it/alert_news.rs"]
+#[path = "../it/alert/news.rs"]
 mod alert_news;
 
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use alert_news::{opened, reminder, resolved};
 use lookout::alert::channel::{
     Arrival, Channel, ChannelKind, ChannelSettings, Envelope, SendError, build,
 };
-use lookout::alert::message::{self, Heard, Mark, Message, compose};
+use lookout::alert::message::{self, AlreadyNotified, Annotation, Message, compose};
 use lookout::alert::outbox::delivery_id;
 use lookout::clock::{Clock, SystemClock};
 use lookout::redact::Redactor;
@@ -58,14 +58,17 @@ async fn send(channel: &Arc<dyn Channel>, news: &News, message: &Message) -> Res
     channel.send(message, &Envelope { id, recipient, at: SystemClock.now() }).await
 }
 
-fn message(news: &News, marks: Vec<Mark>) -> Message {
+fn message(news: &News, annotations: Vec<Annotation>) -> Message {
     let news = message::redacted(news, &Redactor::default());
-    compose(&news, Heard::Nothing(&news), marks)
+    compose(&news, AlreadyNotified::No(&news), annotations)
 }
 
-async fn try_mail(channel: &Arc<dyn Channel>, marks: Vec<Mark>) -> Result<(), SendError> {
+async fn try_mail(
+    channel: &Arc<dyn Channel>,
+    annotations: Vec<Annotation>,
+) -> Result<(), SendError> {
     let news = opened(IncidentKind::SignalMissing);
-    send(channel, &news, &message(&news, marks)).await
+    send(channel, &news, &message(&news, annotations)).await
 }
 
 #[tokio::test]
@@ -94,7 +97,7 @@ async fn every_message_is_taken_by_every_channel() {
             let opening = opened(kind);
             send(&channel, &opening, &message(&opening, vec![])).await.unwrap();
             let end = resolved(&opening);
-            let over = compose(&end, Heard::Before, vec![Mark::PossibleRepeat]);
+            let over = compose(&end, AlreadyNotified::Yes, vec![Annotation::PossibleRepeat]);
             send(&channel, &end, &over).await.unwrap();
         }
         hostile.number = 9;
@@ -109,14 +112,16 @@ async fn every_fault_of_a_mail_server_is_told_apart() {
         by("temp451@example.org").await,
         Err(SendError::Transient { arrival: Arrival::No, .. })
     ));
-    let Err(SendError::Refused { reason }) = by("perm550@example.org").await else { panic!("550") };
+    let Err(SendError::Refused { reason, .. }) = by("perm550@example.org").await else {
+        panic!("550")
+    };
     assert!(reason.contains("no such user"), "{reason}");
     by("big552@example.org").await.expect("goes again as text only");
     by("slow@example.org").await.unwrap();
     let dropped = by("dropafter@example.org").await;
-    assert!(matches!(dropped, Err(SendError::Transient { arrival: Arrival::Perhaps, .. })));
+    assert!(matches!(dropped, Err(SendError::Transient { arrival: Arrival::Unknown, .. })));
     let again = plain_mail("dropafter@example.org");
-    let _ = try_mail(&again, vec![Mark::PossibleRepeat]).await;
+    let _ = try_mail(&again, vec![Annotation::PossibleRepeat]).await;
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ impl Channel for Console {
             }),
             Err(_) => Err(SendError::Transient {
                 reason: "standard error takes no more output".to_owned(),
-                arrival: Arrival::Perhaps,
+                arrival: Arrival::Unknown,
             }),
         }
     }

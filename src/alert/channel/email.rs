@@ -1,35 +1,33 @@
-//! E-mail by SMTP, one message a recipient (lettre stops at the first refused one of several).
+//! E-mail: one message a recipient, written here and sent by [`smtp`].
 //!
 //! `smtp://` demands STARTTLS, `smtps://` is TLS from the start, and `smtp+insecure://` is for a
 //! relay on this machine only: never plaintext with a password (RFC 8314). The Message-ID is
 //! made from the incident, so a repeat carries the same one and a reader can recognise it.
-//! Invariant: an attempt ends within [`LIMIT`]: lettre's own timeout bounds only the TCP connect
-//! (lettre/lettre#1027).
-
-use std::time::Duration;
+//! Invariant: one recipient that is refused, or can't be written to, costs the others nothing.
 
 use async_trait::async_trait;
+use lettre::Address;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
-use lettre::transport::smtp::{self, AsyncSmtpTransportBuilder};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
-use url::Url;
 
-use super::{Arrival, Channel, Envelope, SendError};
+use super::smtp::Server;
+use super::{Arrival, Channel, Envelope, Scope, SendError};
 use crate::alert::message::{self, About, Message};
 use crate::secret::Secret;
 
-/// Greylisting and slow scanners take their time; above this nobody answers.
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// Saying goodbye is polite, not necessary.
-const GOODBYE: Duration = Duration::from_secs(2);
-
 /// Sends by one mail server.
 pub struct Email {
-    server: AsyncSmtpTransportBuilder,
+    server: Server,
     from: Mailbox,
-    to: Vec<Mailbox>,
+    to: Vec<To>,
+}
+
+/// One recipient.
+struct To {
+    /// As configured: the delivery's recipient, and what people call it.
+    name: String,
+    /// With the domain as it travels (RFC 5891: `xn--mller-kva.example`).
+    mailbox: Mailbox,
 }
 
 impl Email {
@@ -38,31 +36,25 @@ impl Email {
     /// # Errors
     /// What is wrong, for people; never the URL, which holds a password.
     pub fn new(smtp_url: &Secret, from: Option<&str>, to: &[String]) -> Result<Self, String> {
-        let server = server(smtp_url)?;
-        let default = format!("Lookout <lookout@{}>", host_name());
-        let from = mailbox(from.unwrap_or(&default), "from")?;
-        let to = to.iter().map(|it| mailbox(it, "to")).collect::<Result<Vec<_>, _>>()?;
+        let server = Server::parse(smtp_url)?;
+        let from = sender_of(&server, from)?;
+        let to = to.iter().map(|it| recipient(it)).collect::<Result<Vec<_>, _>>()?;
         if to.is_empty() {
             return Err("nobody to write to: set to = [\"somebody@example.org\"]".to_owned());
         }
         Ok(Self { server, from, to })
     }
 
-    async fn deliver(&self, mail: lettre::Message) -> Result<(), SendError> {
-        // A connection of its own for each mail: we send a few an hour, and servers cut idle
-        // connections in ways that cost the next mail its attempt.
-        let transport: AsyncSmtpTransport<Tokio1Executor> = self.server.clone().build();
-        let sent = tokio::time::timeout(LIMIT, transport.send(mail)).await;
-        // Whether it hears our goodbye changes nothing about the mail.
-        let _ = tokio::time::timeout(GOODBYE, transport.shutdown()).await;
-        match sent {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(classify(&error)),
-            Err(_) => Err(SendError::Transient {
-                reason: format!("the mail server did not finish within {} s", LIMIT.as_secs()),
-                arrival: Arrival::Perhaps,
-            }),
-        }
+    fn recipient(&self, envelope: &Envelope) -> Result<&To, SendError> {
+        self.to.iter().find(|it| it.name == envelope.recipient).ok_or_else(|| SendError::Refused {
+            reason: format!("{} is no longer a recipient", envelope.recipient),
+            scope: Scope::Recipient,
+        })
+    }
+
+    async fn deliver(&self, envelope: &Envelope, mail: lettre::Message) -> Result<(), SendError> {
+        let to = &self.recipient(envelope)?.mailbox.email;
+        self.server.send(&self.from.email, to, &mail.formatted()).await
     }
 
     fn write(
@@ -73,14 +65,14 @@ impl Email {
     ) -> Result<lettre::Message, SendError> {
         let unwritable = |error: &dyn std::fmt::Display| SendError::Refused {
             reason: format!("the mail could not be written: {error}"),
+            scope: Scope::Message,
         };
-        let to = self.to.iter().find(|it| it.email.to_string() == envelope.recipient);
-        let to = to.ok_or_else(|| unwritable(&"its recipient is no longer configured"))?;
+        let to = self.recipient(envelope)?;
         let host = self.from.email.domain();
         let at: std::time::SystemTime = envelope.at.into();
         let mut mail = lettre::Message::builder()
             .from(self.from.clone())
-            .to(to.clone())
+            .to(to.mailbox.clone())
             .subject(message.subject.clone())
             .date(at)
             .message_id(Some(message_id(message.about.as_ref(), &envelope.id, host)));
@@ -119,73 +111,103 @@ impl Channel for Email {
     }
 
     fn recipients(&self) -> Vec<String> {
-        self.to.iter().map(|it| it.email.to_string()).collect()
+        self.to.iter().map(|it| it.name.clone()).collect()
     }
 
     async fn probe(&self) -> Result<String, SendError> {
-        let transport: AsyncSmtpTransport<Tokio1Executor> = self.server.clone().build();
-        let tested = tokio::time::timeout(LIMIT, transport.test_connection()).await;
-        // As after a mail: nothing depends on our goodbye.
-        let _ = tokio::time::timeout(GOODBYE, transport.shutdown()).await;
-        match tested {
-            Ok(Ok(true)) => Ok("the mail server answers and takes our login".to_owned()),
-            Ok(Ok(false)) => Err(SendError::Doubtful {
-                reason: "the mail server let us in but is not ready".to_owned(),
-            }),
-            Ok(Err(error)) => Err(classify(&error)),
-            Err(_) => Err(SendError::Transient {
-                reason: format!("the mail server did not answer within {} s", LIMIT.as_secs()),
-                arrival: Arrival::No,
-            }),
+        let to: Vec<(String, Address)> =
+            self.to.iter().map(|it| (it.name.clone(), it.mailbox.email.clone())).collect();
+        let refused = self.server.probe(&self.from.email, &to).await?;
+        let login = if self.server.login.is_some() { "our login, " } else { "" };
+        let takes = format!("takes {login}the sender {}", self.from.email);
+        if refused.is_empty() {
+            let n = to.len();
+            let each =
+                if n == 1 { "the recipient".to_owned() } else { format!("all {n} recipients") };
+            return Ok(format!("the mail server {takes} and {each}"));
         }
+        let each: Vec<String> =
+            refused.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        let reason = format!("the mail server {takes}, but not {}", each.join("; "));
+        let is_for_good = |error: &SendError| matches!(error, SendError::Refused { .. });
+        Err(if refused.iter().any(|(_, error)| is_for_good(error)) {
+            SendError::Refused { reason, scope: Scope::Recipient }
+        } else {
+            SendError::Transient { reason, arrival: Arrival::No }
+        })
     }
 
     async fn send(&self, message: &Message, envelope: &Envelope) -> Result<(), SendError> {
-        let refused = match self.deliver(self.write(message, envelope, Body::Full)?).await {
-            Err(SendError::Refused { reason }) if is_about_size(&reason) => reason,
+        let full = self.write(message, envelope, Body::Full)?;
+        let refused = match self.deliver(envelope, full).await {
+            Err(SendError::Refused { reason, scope: Scope::Message }) if is_about_size(&reason) => {
+                reason
+            }
             other => return other,
         };
         tracing::warn!(id = envelope.id, reason = refused, "sending the mail again as text only");
-        self.deliver(self.write(message, envelope, Body::TextOnly)?).await
+        self.deliver(envelope, self.write(message, envelope, Body::TextOnly)?).await
     }
 }
 
-fn server(smtp_url: &Secret) -> Result<AsyncSmtpTransportBuilder, String> {
-    const FORM: &str = "write smtp://user:password@host:587 (STARTTLS), smtps://user:password@host:465 \
-                        or, for a relay on this machine, smtp+insecure://127.0.0.1:25";
-    let wrong = |problem: &str| format!("the mail server's address {problem}; {FORM}");
-    let url = Url::parse(smtp_url.expose().trim()).map_err(|_| wrong("can't be read"))?;
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(wrong("has a ? or # part (in a password write %3F and %23)"));
+/// Who mails come from: `from` if it is set, else the login where that is an address (most servers
+/// let a login write as nobody else), else `lookout@` this machine.
+///
+/// # Errors
+/// As [`Email::new`].
+pub fn sender(smtp_url: &Secret, from: Option<&str>) -> Result<String, String> {
+    sender_of(&Server::parse(smtp_url)?, from).map(|it| it.email.to_string())
+}
+
+fn sender_of(server: &Server, from: Option<&str>) -> Result<Mailbox, String> {
+    if let Some(from) = from {
+        return mailbox(from, "from");
     }
-    let host = url.host_str().filter(|it| !it.is_empty()).ok_or_else(|| wrong("names no host"))?;
-    let rest = url.as_str().split_once("://").map_or("", |(_, rest)| rest);
-    let for_lettre = match url.scheme() {
-        "smtp" => format!("smtp://{rest}?tls=required"),
-        "smtps" => format!("smtps://{rest}"),
-        "smtp+insecure" if !is_loopback(host) => {
-            return Err(wrong("says smtp+insecure but is not on this machine"));
-        }
-        "smtp+insecure" if url.password().is_some() => {
-            return Err(wrong("would send a password unencrypted"));
-        }
-        "smtp+insecure" => format!("smtp://{rest}"),
-        _ => return Err(wrong("has a scheme we don't know")),
+    let login = server.login.as_deref().and_then(|it| address(it).ok());
+    let email = match login {
+        Some(login) => login,
+        None => address(&format!("lookout@{}", host_name()))?,
     };
-    AsyncSmtpTransport::<Tokio1Executor>::from_url(&for_lettre)
-        .map(|builder| builder.timeout(Some(super::TIME_LIMIT)))
-        .map_err(|_| wrong("can't be used"))
+    Ok(Mailbox::new(Some("Lookout".to_owned()), email))
 }
 
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback())
+fn recipient(text: &str) -> Result<To, String> {
+    let written: Mailbox = parsed(text, "to")?;
+    let name = written.email.to_string();
+    Ok(To { name, mailbox: mailbox(text, "to")? })
 }
 
-fn mailbox(text: &str, field: &str) -> Result<Mailbox, String> {
+/// Whether the part before the @ has letters that servers without SMTPUTF8 (RFC 6531) refuse.
+#[must_use]
+pub fn needs_smtputf8(text: &str) -> bool {
+    let address = text.rsplit_once('<').map_or(text, |(_, rest)| rest.trim_end_matches('>'));
+    address.rsplit_once('@').is_some_and(|(user, _)| !user.is_ascii())
+}
+
+fn parsed(text: &str, field: &str) -> Result<Mailbox, String> {
     text.trim()
         .parse()
         .map_err(|_| format!("{field} = \"{text}\" is no mail address; write name@example.org"))
+}
+
+fn mailbox(text: &str, field: &str) -> Result<Mailbox, String> {
+    let written = parsed(text, field)?;
+    let email = address(written.email.as_ref())
+        .map_err(|_| format!("{field} = \"{text}\" is no mail address; write name@example.org"))?;
+    Ok(Mailbox::new(written.name, email))
+}
+
+/// With the domain as it travels.
+fn address(text: &str) -> Result<Address, String> {
+    let wrong = || format!("{text} is no mail address");
+    let written: Address = text.parse().map_err(|_| wrong())?;
+    if written.domain().is_ascii() {
+        return Ok(written);
+    }
+    match url::Host::parse(written.domain()) {
+        Ok(url::Host::Domain(domain)) => Address::new(written.user(), domain).map_err(|_| wrong()),
+        Ok(url::Host::Ipv4(_) | url::Host::Ipv6(_)) | Err(_) => Err(wrong()),
+    }
 }
 
 /// The machine's name, made a domain that mail servers accept.
@@ -199,8 +221,12 @@ fn host_name() -> String {
     }
 }
 
+/// What has no row has no number either: only its delivery's id tells it from others of its second.
 fn message_id(about: Option<&About>, id: &str, host: &str) -> String {
-    about.map_or_else(|| format!("<{id}@{host}>"), |about| thread_id(about, about.number, host))
+    match about.filter(|about| about.incident != 0) {
+        Some(about) => thread_id(about, about.number, host),
+        None => format!("<{id}@{host}>"),
+    }
 }
 
 /// The opening time makes it unique even if the state directory is thrown away and incidents are
@@ -223,11 +249,9 @@ fn headers(message: &Message, host: &str) -> Vec<(&'static str, String)> {
         headers.push(("X-Lookout-Kind", about.kind.to_string()));
         headers.push(("X-Lookout-Severity", message.tone.word().to_lowercase()));
     }
-    if message
-        .marks
-        .iter()
-        .any(|mark| matches!(mark, message::Mark::PossibleRepeat | message::Mark::NotRecorded))
-    {
+    if message.annotations.iter().any(|annotation| {
+        matches!(annotation, message::Annotation::PossibleRepeat | message::Annotation::NotRecorded)
+    }) {
         headers.push(("X-Lookout-Possible-Repeat", "yes".to_owned()));
     }
     headers
@@ -238,84 +262,40 @@ fn is_about_size(reason: &str) -> bool {
     reason.contains("(552)") || reason.contains("(554)")
 }
 
-fn classify(error: &smtp::Error) -> SendError {
-    let text = error.to_string();
-    if let Some(code) = error.status() {
-        return by_code(u16::from(code), &text);
-    }
-    if text.contains("invalid peer certificate") {
-        let problem = text.rsplit("invalid peer certificate: ").next().unwrap_or(&text);
-        return SendError::Broken {
-            reason: format!("the mail server's certificate is not accepted: {problem}"),
-        };
-    }
-    if error.is_client() {
-        return SendError::Broken { reason: format!("the mail server can't be used: {text}") };
-    }
-    let arrival = if text.starts_with("Connection error") { Arrival::No } else { Arrival::Perhaps };
-    let reason = match arrival {
-        Arrival::No => format!("the mail server could not be reached: {text}"),
-        Arrival::Perhaps => format!("the connection to the mail server broke off: {text}"),
-    };
-    SendError::Transient { reason, arrival }
-}
-
-/// RFC 5321 §4.2.1: 4yz try again, 5yz don't; RFC 4954 §6 for the refused login.
-fn by_code(code: u16, text: &str) -> SendError {
-    let said = text.split_once(": ").map_or("", |(_, said)| said);
-    let reason = format!("the mail server said ({code}) {said}");
-    match code {
-        400..=499 => SendError::Transient { reason, arrival: Arrival::No },
-        530 | 534 | 535 | 538 => SendError::Broken {
-            reason: format!("the mail server refused our login: ({code}) {said}"),
-        },
-        550..=554 => SendError::Refused { reason },
-        _ => SendError::Doubtful { reason },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn problem(url: &str) -> String {
-        let to = ["a@example.org".to_owned()];
-        Email::new(&Secret::new(url), None, &to).err().unwrap_or_default()
+    fn email(url: &str, from: Option<&str>, to: &[&str]) -> Result<Email, String> {
+        let to: Vec<String> = to.iter().map(|it| (*it).to_owned()).collect();
+        Email::new(&Secret::new(url), from, &to)
     }
 
     #[test]
-    fn a_password_never_travels_in_the_clear() {
-        assert!(problem("smtp+insecure://mail.example.org:25").contains("not on this machine"));
-        assert!(problem("smtp+insecure://u:hunter22@127.0.0.1:25").contains("unencrypted"));
-        assert!(problem("smtp://u:p@h:587?tls=opportunistic").contains("? or # part"));
-        for url in ["http://h", "nonsense", "smtp://", "smtp+insecure://u:hunter22@h"] {
-            let problem = problem(url);
-            assert!(problem.contains("write smtp://"), "{url}: {problem}");
-            assert!(!problem.contains("hunter22"), "{problem}");
-        }
+    fn the_sender_is_what_was_set_else_the_login_else_this_machine() {
+        let sender = |url: &str, from| sender(&Secret::new(url), from).unwrap();
+        let with_login = "smtps://alerts%40example.org:p@mail.example.org";
+        assert_eq!(sender(with_login, None), "alerts@example.org");
+        assert_eq!(sender(with_login, Some("Ops <ops@example.org>")), "ops@example.org");
+        let here = format!("lookout@{}", host_name());
+        assert_eq!(sender("smtps://apikey:p@mail.example.org", None), here);
+        assert_eq!(sender("smtp+insecure://127.0.0.1:2525", None), here);
     }
 
     #[test]
-    fn good_addresses_are_taken() {
-        for url in [
-            "smtp://u:p%40ss@mail.example.org:587",
-            "smtps://mail.example.org",
-            "smtp+insecure://[::1]:2525",
-        ] {
-            assert_eq!(problem(url), "", "{url}");
-        }
-        let wrong = Email::new(&Secret::new("smtps://h"), None, &["no address".to_owned()]);
-        assert!(wrong.err().unwrap().contains("no address"));
+    fn a_domain_travels_as_ascii_and_is_called_as_it_was_written() {
+        let email = email("smtps://h.example", None, &["Jo <jo@müller.example>", "jö@x.example"]);
+        let email = email.unwrap();
+        assert_eq!(email.recipients(), ["jo@müller.example", "jö@x.example"]);
+        let travels: Vec<String> = email.to.iter().map(|it| it.mailbox.email.to_string()).collect();
+        assert_eq!(travels, ["jo@xn--mller-kva.example", "jö@x.example"]);
+        assert!(needs_smtputf8("Jö <jö@x.example>") && !needs_smtputf8("Jö <jo@müller.example>"));
     }
 
     #[test]
-    fn codes_mean_what_the_table_says() {
-        let class = |code| by_code(code, "permanent error: said");
-        assert!(matches!(class(451), SendError::Transient { arrival: Arrival::No, .. }));
-        assert!(matches!(class(535), SendError::Broken { .. }));
-        assert!(matches!(class(550), SendError::Refused { .. }));
-        assert!(matches!(class(503), SendError::Doubtful { .. }));
-        let SendError::Refused { reason } = class(552) else { panic!("552") };
-        assert!(is_about_size(&reason));
+    fn what_is_no_address_is_refused_by_name() {
+        let problem = email("smtps://h", None, &["no address"]).err().unwrap();
+        assert!(problem.contains("no address"), "{problem}");
+        assert!(email("smtps://h", None, &[]).err().unwrap().contains("nobody to write to"));
     }
 }

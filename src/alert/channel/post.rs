@@ -8,9 +8,12 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 
 use super::{ANSWER, Arrival, SendError, TIME_LIMIT};
-use crate::alert::retry;
+
 use crate::http::{self, Failure};
 use crate::secret::Secret;
+
+/// How long the beginning of a body may take after its status.
+const BODY_LIMIT: Duration = Duration::from_secs(2);
 
 /// A client and the one address it posts to.
 pub(super) struct Post {
@@ -27,7 +30,44 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
+/// What stands in the body of a 2xx.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// Nothing against it.
+    Accepted,
+    /// An HTML page: a proxy's login or an error page stands in the receiver's place.
+    Page,
+    /// JSON that says that it failed, with its word for it.
+    Failed(String),
+}
+
 impl Answer {
+    /// What a 2xx says in its body. Receivers that speak Slack's form answer `ok` (Mattermost),
+    /// `{"ok":true}` (relays), `{"success":true}` (Rocket.Chat), or nothing.
+    pub(super) fn reply(&self) -> Reply {
+        let body = self.body.trim_start();
+        if body.starts_with('<') {
+            return Reply::Page;
+        }
+        let Ok(serde_json::Value::Object(said)) = serde_json::from_str(body) else {
+            return Reply::Accepted;
+        };
+        let is_no = |name: &str| said.get(name) == Some(&serde_json::Value::Bool(false));
+        let error = said.get("error").filter(|it| {
+            !it.is_null() && **it != serde_json::Value::Bool(false) && it.as_str() != Some("")
+        });
+        match error {
+            Some(error) => Reply::Failed(error.as_str().map_or(error.to_string(), str::to_owned)),
+            None if is_no("ok") || is_no("success") => Reply::Failed(String::new()),
+            None => Reply::Accepted,
+        }
+    }
+
+    /// Whether an HTML page came in place of the receiver's own answer.
+    pub(super) fn is_page(&self) -> bool {
+        self.body.trim_start().starts_with('<')
+    }
+
     /// The status, and what the body says in a few words.
     pub(super) fn in_words(&self) -> String {
         let body: String = self.body.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -50,6 +90,11 @@ impl Post {
         let client = http::client(TIME_LIMIT)
             .map_err(|error| format!("the HTTP client can't start: {}", http::describe(error)))?;
         Ok(Self { client, url })
+    }
+
+    /// The host's name, in lower case.
+    pub(super) fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
     }
 
     /// Whether the address is on this machine.
@@ -100,13 +145,21 @@ impl Post {
                 .headers()
                 .get(RETRY_AFTER)
                 .and_then(|value| value.to_str().ok())
-                .and_then(|value| retry::retry_after(value, now));
+                .and_then(|value| http::retry_after(value, now));
             let mut bytes = Vec::new();
-            while bytes.len() < ANSWER {
-                match response.chunk().await? {
-                    Some(chunk) => bytes.extend_from_slice(&chunk),
-                    None => break,
+            let read = async {
+                while bytes.len() < ANSWER {
+                    match response.chunk().await? {
+                        Some(chunk) => bytes.extend_from_slice(&chunk),
+                        None => break,
+                    }
                 }
+                Ok(())
+            };
+            // The status has been said: a body that drags on takes nothing of it back.
+            match tokio::time::timeout(BODY_LIMIT, read).await {
+                Ok(Err(error)) if status >= 300 => return Err(error),
+                Ok(Ok(()) | Err(_)) | Err(_) => {}
             }
             bytes.truncate(ANSWER);
             let body = String::from_utf8_lossy(&bytes).into_owned();
@@ -117,7 +170,7 @@ impl Post {
             Ok(Err(error)) => Err(failed(error, who)),
             Err(_) => Err(SendError::Transient {
                 reason: format!("{who} did not answer within {} s", TIME_LIMIT.as_secs()),
-                arrival: Arrival::Perhaps,
+                arrival: Arrival::Unknown,
             }),
         }
     }
@@ -138,11 +191,11 @@ fn failed(error: reqwest::Error, who: &str) -> SendError {
         },
         Failure::TimedOut => SendError::Transient {
             reason: format!("{who} did not answer in time"),
-            arrival: Arrival::Perhaps,
+            arrival: Arrival::Unknown,
         },
         Failure::Broken => SendError::Transient {
             reason: format!("the connection to {who} broke off: {cause}"),
-            arrival: Arrival::Perhaps,
+            arrival: Arrival::Unknown,
         },
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! `webhook-id` is the same on every attempt, `webhook-timestamp` is this attempt's, and with a
 //! secret `webhook-signature` signs both and the body (spec/standard-webhooks.md of
-//! standard-webhooks/standard-webhooks). 2xx is success; a redirect is a failure.
+//! standard-webhooks/standard-webhooks). 2xx is success unless its body says otherwise (a web page, or
+//! JSON with an `error`); a redirect is a failure.
+//! Invariant: what is wrong with one message (400, 422, …) is not taken for what is wrong with the
+//! address (401, 403, 404, …).
 
 use async_trait::async_trait;
 use base64::Engine;
@@ -11,8 +14,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use sha2::Sha256;
 
-use super::post::{Answer, Post};
-use super::{Arrival, Channel, Envelope, SendError};
+use super::post::{Answer, Post, Reply};
+use super::{Arrival, Channel, Envelope, Scope, SendError};
 use crate::alert::message::{self, Message};
 use crate::secret::Secret;
 
@@ -93,23 +96,42 @@ fn sign(secret: &Secret, id: &str, timestamp: i64, body: &str) -> Option<String>
 fn judge(answer: &Answer) -> Result<(), SendError> {
     let said = answer.in_words();
     Err(match answer.status {
-        200..=299 => return Ok(()),
+        200..=299 => match answer.reply() {
+            Reply::Accepted => return Ok(()),
+            Reply::Page => SendError::Doubtful {
+                reason: format!("a web page answered in place of the webhook: {said}"),
+            },
+            Reply::Failed(_) => SendError::Refused {
+                reason: format!("the webhook refused: {said}"),
+                scope: Scope::Message,
+            },
+        },
         410 => SendError::Broken { reason: format!("the webhook says that it is gone: {said}") },
         429 | 502..=504 if answer.retry_after.is_some() || answer.status == 429 => {
             SendError::Throttled {
                 reason: format!("the webhook asks us to slow down: {said}"),
                 retry_after: answer.retry_after,
-                arrival: Arrival::Perhaps,
+                arrival: Arrival::Unknown,
             }
         }
         408 | 425 | 500.. => SendError::Transient {
             reason: format!("the webhook has a fault: {said}"),
-            arrival: Arrival::Perhaps,
+            arrival: Arrival::Unknown,
         },
         300..=399 => SendError::Doubtful {
             reason: format!("the webhook redirects, which we don't follow: {said}"),
         },
-        _ => SendError::Doubtful { reason: format!("the webhook refused: {said}") },
+        // RFC 9110 §15.5: these are about the address, the access to it or the way there.
+        401..=407 | 421 | 426 | 431 | 451 => {
+            SendError::Doubtful { reason: format!("the webhook refused: {said}") }
+        }
+        _ if answer.is_page() => SendError::Doubtful {
+            reason: format!("a web page answered in place of the webhook: {said}"),
+        },
+        _ => SendError::Refused {
+            reason: format!("the webhook refused this message: {said}"),
+            scope: Scope::Message,
+        },
     })
 }
 

@@ -10,23 +10,24 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::alert::channel::Arrival;
-use crate::alert::message::Mark;
-use crate::alert::outbox::{Delivery, NewDelivery, Outcome};
+use crate::alert::message::Annotation;
+use crate::alert::outbox::{Delivery, Fallback, NewDelivery, Outcome};
 use crate::watch::News;
 
 /// More for one channel are a flood; what can't be queued is logged by the sender.
-const MOST_QUEUED: usize = 200;
+const MAX_QUEUED: usize = 200;
 
 /// A delivery that has no row, or one that can't be written.
 #[derive(Clone, Debug)]
-pub(super) struct Unrecorded {
+pub(super) struct Unpersisted {
     pub(super) id: String,
     pub(super) news: News,
     pub(super) recipient: String,
-    pub(super) because: Option<String>,
+    pub(super) fallback_reason: Option<String>,
     pub(super) attempts: u32,
     pub(super) arrival: Arrival,
     pub(super) due: Instant,
+    pub(super) fallback: Fallback,
     origin: Origin,
 }
 
@@ -41,17 +42,18 @@ enum Origin {
     Never,
 }
 
-impl Unrecorded {
+impl Unpersisted {
     /// Of news whose deliveries could not be written; `news` is redacted.
     pub(super) fn new(news: News, delivery: NewDelivery) -> Self {
         Self {
             origin: if news.id == 0 { Origin::Never } else { Origin::Later },
             id: delivery.id,
             recipient: delivery.recipient,
-            because: delivery.because,
+            fallback_reason: delivery.fallback_reason,
             attempts: 0,
             arrival: Arrival::No,
             due: Instant::now(),
+            fallback: Fallback::Open,
             news,
         }
     }
@@ -62,41 +64,43 @@ impl Unrecorded {
             id: delivery.id.clone(),
             news,
             recipient: delivery.recipient.clone(),
-            because: delivery.because.clone(),
+            fallback_reason: delivery.fallback_reason.clone(),
             attempts: delivery.attempts,
             arrival: delivery.arrival,
             due: Instant::now(),
+            fallback: delivery.fallback,
             origin: Origin::Row,
         }
     }
 
     /// What is peculiar about it.
-    pub(super) fn marks(&self) -> Vec<Mark> {
-        let mut marks = vec![Mark::NotRecorded];
-        if self.arrival == Arrival::Perhaps {
-            marks.push(Mark::PossibleRepeat);
+    pub(super) fn annotations(&self) -> Vec<Annotation> {
+        let mut annotations = vec![Annotation::NotRecorded];
+        if self.arrival == Arrival::Unknown {
+            annotations.push(Annotation::PossibleRepeat);
         }
-        marks.extend(self.because.clone().map(|because| Mark::InsteadOf { because }));
-        marks
+        annotations
+            .extend(self.fallback_reason.clone().map(|because| Annotation::InsteadOf { because }));
+        annotations
     }
 }
 
 /// The ways to each channel's memory.
 #[derive(Clone, Default)]
-pub(super) struct Senders(BTreeMap<String, mpsc::Sender<Unrecorded>>);
+pub(super) struct Senders(BTreeMap<String, mpsc::Sender<Unpersisted>>);
 
 impl Senders {
     /// A way to a new memory for this channel.
     pub(super) fn open(&mut self, channel: &str) -> Memory {
-        let (sender, inbox) = mpsc::channel(MOST_QUEUED);
+        let (sender, inbox) = mpsc::channel(MAX_QUEUED);
         self.0.insert(channel.to_owned(), sender);
         Memory { inbox, queue: Vec::new(), settled: HashMap::new() }
     }
 
     /// Gives it to a channel.
-    pub(super) fn give(&self, channel: &str, unrecorded: Unrecorded) {
-        let id = unrecorded.id.clone();
-        let taken = self.0.get(channel).is_some_and(|it| it.try_send(unrecorded).is_ok());
+    pub(super) fn give(&self, channel: &str, unpersisted: Unpersisted) {
+        let id = unpersisted.id.clone();
+        let taken = self.0.get(channel).is_some_and(|it| it.try_send(unpersisted).is_ok());
         if !taken {
             tracing::error!(
                 channel,
@@ -109,23 +113,23 @@ impl Senders {
 
 /// One channel's memory.
 pub(super) struct Memory {
-    inbox: mpsc::Receiver<Unrecorded>,
-    queue: Vec<Unrecorded>,
+    inbox: mpsc::Receiver<Unpersisted>,
+    queue: Vec<Unpersisted>,
     settled: HashMap<String, (Outcome, Origin)>,
 }
 
 impl Memory {
     /// Takes in what was given; what is known already is not taken twice.
     pub(super) fn receive(&mut self) {
-        while let Ok(unrecorded) = self.inbox.try_recv() {
-            self.push(unrecorded);
+        while let Ok(unpersisted) = self.inbox.try_recv() {
+            self.push(unpersisted);
         }
     }
 
     /// Queues one.
-    pub(super) fn push(&mut self, unrecorded: Unrecorded) {
-        if !self.knows(&unrecorded.id) {
-            self.queue.push(unrecorded);
+    pub(super) fn push(&mut self, unpersisted: Unpersisted) {
+        if !self.knows(&unpersisted.id) {
+            self.queue.push(unpersisted);
         }
     }
 
@@ -135,15 +139,15 @@ impl Memory {
     }
 
     /// The first that is due, taken out.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Unrecorded> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Unpersisted> {
         let index = self.queue.iter().position(|it| it.due <= now)?;
         Some(self.queue.remove(index))
     }
 
     /// Remembers how it ended, until its row can be settled.
-    pub(super) fn settle(&mut self, unrecorded: &Unrecorded, outcome: Outcome) {
-        if unrecorded.origin != Origin::Never {
-            self.settled.insert(unrecorded.id.clone(), (outcome, unrecorded.origin));
+    pub(super) fn settle(&mut self, unpersisted: &Unpersisted, outcome: Outcome) {
+        if unpersisted.origin != Origin::Never {
+            self.settled.insert(unpersisted.id.clone(), (outcome, unpersisted.origin));
         }
     }
 

@@ -1,69 +1,57 @@
-//! How a channel is, for status pages and for the watchdog (`channel_broken`).
+//! How a channel is, published by its worker: for `delivery_health`, which makes incidents of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 
 use crate::alert::channel::ConfiguredChannel;
-
-/// How a channel is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "state")]
-pub enum ChannelState {
-    /// Nothing was sent since the start.
-    Untried,
-    /// The last message was accepted.
-    Working,
-    /// The last attempt failed; it is tried again soon.
-    Trouble {
-        /// Since the first failure after the last success.
-        since: DateTime<Utc>,
-        /// In plain words, without secrets.
-        reason: String,
-    },
-    /// It refuses everything until somebody repairs it; probed every 30 min.
-    Broken {
-        /// Since the first failure after the last success.
-        since: DateTime<Utc>,
-        /// In plain words, without secrets.
-        reason: String,
-    },
-}
+use crate::alert::health::{ChannelState, Refusal, RefusedSubject};
 
 /// A channel and how it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelStatus {
     /// Its name in the settings.
     pub name: String,
-    /// `Slack`, `e-mail`, …
-    pub label: &'static str,
     /// How it is.
-    #[serde(flatten)]
     pub state: ChannelState,
+    /// What it refuses while it goes on with the rest.
+    pub refusals: BTreeMap<RefusedSubject, Refusal>,
+    /// Recipients that took a message since the start.
+    pub accepted_recipients: BTreeSet<String>,
+    /// Its recipients as configured.
+    pub recipients: Vec<String>,
     /// When it last accepted a message.
     pub last_accepted_at: Option<DateTime<Utc>>,
     /// Deliveries that wait for it, as of its last look.
     pub waiting: usize,
+    /// Of those, tried at least once.
+    pub retrying: usize,
+    /// What waits although nothing holds it but failing attempts.
+    pub overdue: Option<Overdue>,
+}
+
+/// Messages that are late by the channel's fault: neither paced nor refused one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overdue {
+    /// How many.
+    pub n: usize,
+    /// How long the oldest has waited in vain.
+    pub waited: Duration,
 }
 
 impl ChannelStatus {
     pub(super) fn untried(channel: &ConfiguredChannel) -> Self {
         Self {
             name: channel.name.clone(),
-            label: channel.channel.label(),
             state: ChannelState::Untried,
+            refusals: BTreeMap::new(),
+            accepted_recipients: BTreeSet::new(),
+            recipients: channel.channel.recipients(),
             last_accepted_at: None,
             waiting: 0,
-        }
-    }
-}
-
-impl ChannelState {
-    /// Since when it fails, if it does.
-    #[must_use]
-    pub fn failing_since(&self) -> Option<DateTime<Utc>> {
-        match self {
-            Self::Untried | Self::Working => None,
-            Self::Trouble { since, .. } | Self::Broken { since, .. } => Some(*since),
+            retrying: 0,
+            overdue: None,
         }
     }
 }

@@ -15,15 +15,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::memory::{Memory, Senders};
-use super::status::{ChannelState, ChannelStatus};
-use super::store_trouble::StoreTrouble;
+use super::status::{ChannelStatus, Overdue};
+use super::store_failure::StoreFailure;
 use super::{DRAIN, POLL};
 use crate::alert::channel::{Arrival, ConfiguredChannel, Envelope, SendError};
+use crate::alert::health::{Attempt, FailedAt, Health, Next};
 use crate::alert::message::Message;
 use crate::alert::outbox::{Claimed, Delivery, Outbox, Outcome};
 use crate::alert::pace::{Pace, Urgency};
 use crate::alert::queue::{self, Candidate};
-use crate::alert::retry::{self, Next};
 use crate::clock::Clock;
 use crate::redact::Redactor;
 use crate::storage::StorageError;
@@ -32,9 +32,6 @@ mod fallback;
 mod from_memory;
 mod wording;
 
-/// A claim is good for so long; an attempt takes at most 30 s, and a text-only second one as much.
-const LEASE: TimeDelta = TimeDelta::minutes(2);
-
 /// A channel that fails for so long is silent: its fallback is told.
 const SILENT: Duration = Duration::from_secs(3 * 60);
 
@@ -42,10 +39,10 @@ const SILENT: Duration = Duration::from_secs(3 * 60);
 const LATE: TimeDelta = TimeDelta::minutes(5);
 
 /// Adapters bound their attempts themselves (a mail twice 30 s); this is the belt to their braces.
-const LONGEST: Duration = Duration::from_secs(75);
+const MAX_ATTEMPT: Duration = Duration::from_secs(75);
 
 /// What the worker needs besides its channel.
-pub(super) struct Surroundings {
+pub(super) struct Context {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) channels: Arc<Vec<ConfiguredChannel>>,
     pub(super) clock: Arc<dyn Clock>,
@@ -67,43 +64,43 @@ pub(super) enum Worked {
 /// One channel's sender.
 pub(super) struct Worker {
     channel: ConfiguredChannel,
-    around: Surroundings,
+    context: Context,
     memory: Memory,
     status: watch::Sender<ChannelStatus>,
-    bell: Arc<Notify>,
+    waker: Arc<Notify>,
     pace: Pace,
-    /// Nothing is sent before this.
-    hold_until: Option<Instant>,
+    health: Health,
     /// Since when each waiting delivery has been seen, for the fallback.
     seen: HashMap<String, Instant>,
-    /// Since when no attempt has succeeded.
-    failing_since: Option<Instant>,
+    /// When it last took a message again after it had failed: what failed before is due at once.
+    recovered_at: Option<DateTime<Utc>>,
     /// Deliveries whose fallback was asked in memory, because that could not be written.
     asked: HashSet<String>,
     recovered: bool,
-    trouble: StoreTrouble,
+    store_failure: StoreFailure,
 }
 
 impl Worker {
     pub(super) fn new(
         channel: ConfiguredChannel,
-        around: Surroundings,
+        context: Context,
         memory: Memory,
         status: watch::Sender<ChannelStatus>,
     ) -> Self {
+        let health = Health::new(channel.channel.recipients());
         Self {
             channel,
-            around,
+            context,
             memory,
             status,
-            bell: Arc::new(Notify::new()),
+            waker: Arc::new(Notify::new()),
             pace: Pace::default(),
-            hold_until: None,
+            health,
             seen: HashMap::new(),
-            failing_since: None,
+            recovered_at: None,
             asked: HashSet::new(),
             recovered: false,
-            trouble: StoreTrouble::default(),
+            store_failure: StoreFailure::default(),
         }
     }
 
@@ -111,15 +108,15 @@ impl Worker {
         &self.channel.name
     }
 
-    /// Rings it awake.
-    pub(super) fn bell(&self) -> Arc<Notify> {
-        Arc::clone(&self.bell)
+    /// Wakes it.
+    pub(super) fn waker(&self) -> Arc<Notify> {
+        Arc::clone(&self.waker)
     }
 
     /// Sends until `drain`, then what is due, for [`DRAIN`] at most. An attempt that is cut off
     /// there stays claimed.
     pub(super) async fn run(mut self, drain: CancellationToken) {
-        let bell = self.bell();
+        let waker = self.waker();
         let deadline = async {
             drain.cancelled().await;
             tokio::time::sleep(DRAIN).await;
@@ -136,7 +133,7 @@ impl Worker {
                 Worked::Paced(wait) => tokio::time::sleep(wait).await,
                 Worked::Idle(_) if drain.is_cancelled() => return,
                 Worked::Idle(wait) => tokio::select! {
-                    () = bell.notified() => {}
+                    () = waker.notified() => {}
                     () = drain.cancelled() => {}
                     () = tokio::time::sleep(wait) => {}
                 },
@@ -150,9 +147,9 @@ impl Worker {
         let now = Instant::now();
         if self.may_send()
             && self.pace.may_send_at(Urgency::Now, now) <= now
-            && let Some(unrecorded) = self.memory.take_due(now)
+            && let Some(unpersisted) = self.memory.take_due(now)
         {
-            self.tell_from_memory(unrecorded).await;
+            self.send_from_memory(unpersisted).await;
             return Worked::Busy;
         }
         let mut failed = None;
@@ -164,8 +161,8 @@ impl Worker {
             }
         };
         match failed {
-            Some(error) => self.trouble.seen(&self.channel.name, &error),
-            None => self.trouble.gone(&self.channel.name),
+            Some(error) => self.store_failure.seen(&self.channel.name, &error),
+            None => self.store_failure.gone(&self.channel.name),
         }
         worked
     }
@@ -176,7 +173,7 @@ impl Worker {
         failed: &mut Option<StorageError>,
     ) -> Result<Worked, StorageError> {
         if !self.recovered {
-            match self.around.outbox.recover(&self.channel.name).await {
+            match self.context.outbox.recover(&self.channel.name).await {
                 Ok(n) => {
                     self.recovered = true;
                     if n > 0 {
@@ -187,12 +184,12 @@ impl Worker {
                 Err(error) => *failed = Some(error),
             }
         }
-        let mut waiting = self.around.outbox.waiting(&self.channel.name).await?;
+        let mut waiting = self.context.outbox.waiting(&self.channel.name).await?;
         if let Err(error) = self.catch_up(&mut waiting).await {
             *failed = Some(error);
         }
         self.see(&waiting);
-        let now = self.around.clock.now();
+        let now = self.context.clock.now();
         let given_up = self.give_up_expired(&waiting, now).await;
         let told_instead = self.ask_fallback(&waiting, now).await;
         match (given_up, told_instead) {
@@ -208,7 +205,7 @@ impl Worker {
         let settled = self.memory.to_settle(waiting);
         waiting.retain(|it| !self.memory.knows(&it.id));
         for (id, outcome) in settled {
-            self.around.outbox.settle(&id, &outcome, self.around.clock.now()).await?;
+            self.context.outbox.settle(&id, &outcome, self.context.clock.now()).await?;
             self.memory.forget(&id);
         }
         Ok(())
@@ -221,15 +218,53 @@ impl Worker {
         for delivery in waiting {
             self.seen.entry(delivery.id.clone()).or_insert(now);
         }
+        self.health.keep_only(|incident, recipient| {
+            let is_it =
+                |it: &&Delivery| it.news.incident.id == incident && it.recipient == recipient;
+            waiting.iter().any(|it| is_it(&it))
+        });
+        self.publish(waiting);
+    }
+
+    fn publish(&self, waiting: &[Delivery]) {
+        let overdue = self.overdue(waiting);
         self.status.send_if_modified(|status| {
-            let changed = status.waiting != waiting.len();
-            status.waiting = waiting.len();
-            changed
+            let now = ChannelStatus {
+                state: self.health.state().clone(),
+                refusals: self.health.refusals(),
+                accepted_recipients: self.health.accepted_recipients().clone(),
+                waiting: waiting.len(),
+                retrying: waiting.iter().filter(|it| it.attempts > 0).count(),
+                overdue,
+                ..status.clone()
+            };
+            let is_new = *status != now;
+            *status = now;
+            is_new
         });
     }
 
+    /// What is late because no attempt succeeds: not what the pace holds back, not what is refused by
+    /// itself, and by our own clock, so that an old row at the start is not late before its attempt.
+    fn overdue(&self, waiting: &[Delivery]) -> Option<Overdue> {
+        let now = Instant::now();
+        let failing = self.health.failing_for(now);
+        let waited = |it: &Delivery| {
+            let seen = self.seen.get(&it.id).map_or(Duration::ZERO, |at| now - *at);
+            seen.min(failing)
+        };
+        let late: Vec<Duration> = waiting
+            .iter()
+            .filter(|it| it.attempts > 0)
+            .filter(|it| self.health.refusal_of(it.news.incident.id, &it.recipient).is_none())
+            .map(waited)
+            .collect();
+        let oldest = late.iter().max().filter(|it| !it.is_zero())?;
+        Some(Overdue { n: late.len(), waited: *oldest })
+    }
+
     fn may_send(&self) -> bool {
-        self.hold_until.is_none_or(|until| Instant::now() >= until)
+        self.health.hold_until().is_none_or(|until| Instant::now() >= until)
     }
 
     async fn send_next(
@@ -239,11 +274,18 @@ impl Worker {
         failed: &mut Option<StorageError>,
     ) -> Result<Worked, StorageError> {
         if !self.may_send() {
-            let wait = self.hold_until.map_or(POLL, |until| until - Instant::now());
+            let wait = self.health.hold_until().map_or(POLL, |until| until - Instant::now());
             return Ok(Worked::Idle(wait.min(POLL)));
         }
-        let due = queue::due(waiting, now);
-        let Some(candidate) = due.first() else {
+        let due = queue::due(waiting, now, self.recovered_at);
+        // A probe of a broken channel is one that it has refused least often: it may be only that
+        // message, or that recipient.
+        let next = if self.health.is_broken() {
+            due.iter().min_by_key(|it| it.head.attempts)
+        } else {
+            due.first()
+        };
+        let Some(candidate) = next else {
             let wait = queue::next_due_in(waiting, now).unwrap_or(POLL);
             return Ok(Worked::Idle(wait.min(POLL)));
         };
@@ -254,10 +296,9 @@ impl Worker {
             let worked = if wait <= POLL { Worked::Paced(wait) } else { Worked::Idle(POLL) };
             return Ok(worked);
         }
-        let lease = now + LEASE;
-        match self.around.outbox.claim(&candidate.head.id, &candidate.merged, lease).await {
+        match self.context.outbox.claim(&candidate.head.id, &candidate.merged).await {
             Ok(Claimed::Won) => {
-                let held_back = self.held_back(&due);
+                let held_back = self.held_back(&due, &candidate.head.id);
                 *failed = self.deliver(candidate, held_back).await.err();
             }
             Ok(Claimed::Lost) => {}
@@ -272,10 +313,11 @@ impl Worker {
     }
 
     /// How many others are due but have no place in this hour.
-    fn held_back(&mut self, due: &[Candidate]) -> usize {
+    fn held_back(&mut self, due: &[Candidate], except: &str) -> usize {
         let instant = Instant::now();
         let soon = instant + Duration::from_secs(60);
-        due.iter().skip(1).filter(|it| self.pace.may_send_at(it.urgency, instant) > soon).count()
+        let others = due.iter().filter(|it| it.head.id != except);
+        others.filter(|it| self.pace.may_send_at(it.urgency, instant) > soon).count()
     }
 
     /// One attempt for a claimed row.
@@ -285,18 +327,25 @@ impl Worker {
         held_back: usize,
     ) -> Result<(), StorageError> {
         let head = &candidate.head;
+        let now = self.context.clock.now();
+        if !self.channel.channel.recipients().contains(&head.recipient) {
+            let reason = format!("{} is no longer a recipient", head.recipient);
+            return self.give_up(head, reason, now).await;
+        }
         let opening = self.opening(head).await;
-        let marks = self.marks(head, held_back);
-        let message = self.compose(&head.news, head.heard, opening.as_ref(), marks);
-        let attempts = head.attempts + 1;
-        let (outcome, now) = match self.attempt(&message, &head.id, &head.recipient).await {
+        let annotations = self.annotations(head, held_back);
+        let message =
+            self.compose(&head.news, head.already_notified, opening.as_ref(), annotations);
+        let attempt =
+            Attempt { news: &head.news, recipient: &head.recipient, n_attempts: head.attempts + 1 };
+        let (outcome, now) = match self.attempt(&message, &head.id, &attempt).await {
             Ok(now) => (Outcome::Sent, now),
-            Err((error, now)) => (self.failed(&error, attempts, now), now),
+            Err((error, now)) => (self.failed(&error, &attempt, now), now),
         };
         let settled = match &outcome {
             Outcome::Dead { reason } => self.give_up(head, reason.clone(), now).await,
             Outcome::Sent | Outcome::Again { .. } | Outcome::Merged { .. } => {
-                self.around.outbox.settle(&head.id, &outcome, now).await
+                self.context.outbox.settle(&head.id, &outcome, now).await
             }
         };
         if settled.is_err() {
@@ -310,33 +359,33 @@ impl Worker {
         &mut self,
         message: &Message,
         id: &str,
-        recipient: &str,
+        attempt: &Attempt<'_>,
     ) -> Result<DateTime<Utc>, (SendError, DateTime<Utc>)> {
         self.pace.attempted(Instant::now());
         let envelope = Envelope {
             id: id.to_owned(),
-            recipient: recipient.to_owned(),
-            at: self.around.clock.now(),
+            recipient: attempt.recipient.to_owned(),
+            at: self.context.clock.now(),
         };
         let sent =
-            tokio::time::timeout(LONGEST, self.channel.channel.send(message, &envelope)).await;
-        let now = self.around.clock.now();
+            tokio::time::timeout(MAX_ATTEMPT, self.channel.channel.send(message, &envelope)).await;
+        let now = self.context.clock.now();
         let sent = sent.unwrap_or_else(|_| {
             Err(SendError::Transient {
                 reason: "the attempt did not come to an end".to_owned(),
-                arrival: Arrival::Perhaps,
+                arrival: Arrival::Unknown,
             })
         });
         if let Err(error) = sent {
-            self.failing_since.get_or_insert_with(Instant::now);
             return Err((error, now));
         }
-        self.failing_since = None;
+        if self.health.accepted(attempt) {
+            self.recovered_at = Some(now);
+        }
         self.pace.accepted(Instant::now());
-        self.hold_until = None;
         self.seen.clear();
         self.status.send_modify(|status| {
-            status.state = ChannelState::Working;
+            status.state = self.health.state().clone();
             status.last_accepted_at = Some(now);
         });
         tracing::info!(channel = self.channel.name, id, "a message was delivered");
@@ -344,30 +393,28 @@ impl Worker {
     }
 
     /// What a failure means for the channel, and for this delivery.
-    fn failed(&mut self, error: &SendError, attempts: u32, now: DateTime<Utc>) -> Outcome {
-        let reason = self.around.redactor.redact(&error.to_string()).into_owned();
-        tracing::warn!(channel = self.channel.name, attempts, reason, "a message was not accepted");
-        let since = self.status.borrow().state.failing_since().unwrap_or(now);
-        let next = retry::after(error, attempts, fastrand::f64());
-        let (wait, state) = match next {
-            Next::Again(wait) => (wait, ChannelState::Trouble { since, reason: reason.clone() }),
-            Next::Hold(wait) => {
-                self.hold_until = Some(Instant::now() + wait);
-                (wait, ChannelState::Trouble { since, reason: reason.clone() })
-            }
-            Next::Broken => {
-                self.hold_until = Some(Instant::now() + retry::LAST_STEP);
-                // The channel waits, not the row: whatever matters most then is the probe.
-                (Duration::ZERO, ChannelState::Broken { since, reason: reason.clone() })
-            }
-            // One recipient's or one message's fault says nothing about the channel.
-            Next::GiveUp => return Outcome::Dead { reason },
-        };
-        self.status.send_modify(|status| status.state = state);
-        Outcome::Again {
-            wait: TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX),
-            error: reason,
-            arrival: error.arrival(),
+    fn failed(&mut self, error: &SendError, attempt: &Attempt<'_>, now: DateTime<Utc>) -> Outcome {
+        let reason = self.context.redactor.redact(&error.to_string()).into_owned();
+        let n_attempts = attempt.n_attempts;
+        tracing::warn!(
+            channel = self.channel.name,
+            n_attempts,
+            reason,
+            "a message was not accepted"
+        );
+        let moment = FailedAt { at: now, instant: Instant::now() };
+        let next = self.health.failed(error, &reason, attempt, moment, fastrand::f64());
+        self.status.send_modify(|status| {
+            status.state = self.health.state().clone();
+            status.refusals = self.health.refusals();
+        });
+        match next {
+            Next::Again(wait) => Outcome::Again {
+                wait: TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX),
+                error: reason,
+                arrival: error.arrival(),
+            },
+            Next::GiveUp => Outcome::Dead { reason },
         }
     }
 }

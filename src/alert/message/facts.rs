@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::words::{self, Times};
 use super::{Evidence, Step};
@@ -23,12 +23,25 @@ pub(super) struct View<'a> {
     pub(super) incident: &'a Incident,
     pub(super) facts: &'a Facts,
     pub(super) times: Times,
+    /// When it is read, as far as it is known: at the decision, or so much later.
+    pub(super) read_at: DateTime<Utc>,
 }
 
 impl<'a> View<'a> {
     pub(super) fn new(news: &'a News) -> Self {
         let times = Times::new(news.facts.timezone.as_deref(), news.at);
-        Self { news, incident: &news.incident, facts: &news.facts, times }
+        Self { news, incident: &news.incident, facts: &news.facts, times, read_at: news.at }
+    }
+
+    /// The same, told later than it was decided.
+    pub(super) fn late(self, by: TimeDelta) -> Self {
+        Self { read_at: self.news.at + by, ..self }
+    }
+
+    /// Since when: what was seen may have begun before it was an incident.
+    pub(super) fn began_at(&self) -> DateTime<Utc> {
+        let opened_at = self.incident.opened_at;
+        self.facts.since.map_or(opened_at, |since| since.min(opened_at))
     }
 
     /// `image-review`, or `the job` where no schedule is concerned.
@@ -63,19 +76,28 @@ impl<'a> View<'a> {
 
     /// `412 of 900 images done`.
     pub(super) fn done(&self) -> Option<String> {
-        let unit = self.facts.unit.as_deref().unwrap_or("images");
+        let unit = match self.facts.unit.as_deref() {
+            Some(unit) => format!(" {unit}"),
+            None if self.facts.reviews_images => " images".to_owned(),
+            None => String::new(),
+        };
         match (self.facts.done, self.facts.total) {
             (Some(done), Some(total)) => {
-                Some(format!("{} of {} {unit}", words::number(done), words::number(total)))
+                Some(format!("{} of {}{unit}", words::number(done), words::number(total)))
             }
-            (Some(done), None) => Some(format!("{} {unit}", words::number(done))),
+            (Some(done), None) => Some(format!("{}{unit}", words::number(done))),
             (None, _) => None,
         }
     }
 
+    /// Whether our own budget is what is used up: nobody refused a call.
+    pub(super) fn is_budget(&self) -> bool {
+        self.facts.provider.as_deref() == Some("budget")
+    }
+
     /// `214 of 230 calls`.
     pub(super) fn failed_calls(&self) -> Option<String> {
-        let faults = self.facts.faults?;
+        let faults = self.facts.faults.filter(|_| !self.is_budget())?;
         Some(match self.facts.calls {
             Some(calls) => {
                 format!("{} of {}", words::number(faults), words::counted(calls, "call", "calls"))
@@ -86,7 +108,7 @@ impl<'a> View<'a> {
 
     /// How long it has been, or was, open.
     pub(super) fn age(&self) -> TimeDelta {
-        self.incident.resolved_at.unwrap_or(self.news.at) - self.incident.opened_at
+        self.incident.resolved_at.unwrap_or(self.news.at) - self.began_at()
     }
 
     /// The table of numbers and times.
@@ -156,7 +178,8 @@ impl<'a> View<'a> {
 
     /// What is known of the next try.
     pub(super) fn next(&self) -> Option<String> {
-        self.facts.next_due_at.map(|at| format!("The next run starts at {}.", self.times.at(at)))
+        let next = self.facts.next_due_at.filter(|at| *at > self.read_at)?;
+        Some(format!("The next run starts at {}.", self.times.at(next)))
     }
 
     /// The step that shows everything about the run, or what runs there were.

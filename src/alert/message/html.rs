@@ -150,13 +150,13 @@ fn notes(message: &Message) -> String {
     if let Some(by_itself) = &message.by_itself {
         out.push_str(&row("14px 28px 2px", &escape(by_itself)));
     }
-    if !message.marks.is_empty() {
-        let marks: Vec<String> =
-            message.marks.iter().map(|mark| escape(&mark.in_words())).collect();
+    if !message.annotations.is_empty() {
+        let annotations: Vec<String> =
+            message.annotations.iter().map(|annotation| escape(&annotation.in_words())).collect();
         let note = format!(
             "<div class=\"note\" style=\"padding:10px 12px;background:#fdf5e6;\
              border:1px solid #f0dcb4;border-radius:6px;color:#5c4200;font-size:13px\">{}</div>",
-            marks.join("<br>")
+            annotations.join("<br>")
         );
         out.push_str(&row("14px 28px 2px", &note));
     }

@@ -6,13 +6,13 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-use super::{Mark, Message, plain};
+use super::{Annotation, Message, plain};
 use crate::watch::Change;
 
 /// The body of a webhook. `id` is the delivery's, `at` the time of this attempt.
 #[must_use]
 pub fn json(message: &Message, id: &str, at: DateTime<Utc>) -> Value {
-    let marks = Marks::of(message);
+    let annotations = Annotations::of(message);
     let Some(about) = &message.about else {
         return json!({
             "type": "lookout.test",
@@ -59,10 +59,10 @@ pub fn json(message: &Message, id: &str, at: DateTime<Utc>) -> Value {
             "evidence": evidence,
             "steps": steps,
             "next": message.by_itself,
-            "possible_repeat": marks.repeat == Repeat::Possible,
-            "late_seconds": marks.late_seconds,
-            "instead_of": marks.instead_of,
-            "notes": message.marks.iter().map(Mark::in_words).collect::<Vec<_>>(),
+            "possible_repeat": annotations.repeat == Repeat::Possible,
+            "late_seconds": annotations.late_seconds,
+            "instead_of": annotations.instead_of,
+            "notes": message.annotations.iter().map(Annotation::in_words).collect::<Vec<_>>(),
         },
     })
 }
@@ -74,24 +74,28 @@ enum Repeat {
 }
 
 /// Marks as fields.
-struct Marks {
+struct Annotations {
     repeat: Repeat,
     late_seconds: i64,
     instead_of: Option<String>,
 }
 
-impl Marks {
+impl Annotations {
     fn of(message: &Message) -> Self {
-        let mut marks = Self { repeat: Repeat::No, late_seconds: 0, instead_of: None };
-        for mark in &message.marks {
-            match mark {
-                Mark::PossibleRepeat | Mark::NotRecorded => marks.repeat = Repeat::Possible,
-                Mark::Late { by, because: _ } => marks.late_seconds = by.num_seconds().max(0),
-                Mark::InsteadOf { because } => marks.instead_of = Some(because.clone()),
-                Mark::OthersTold { channels: _ } | Mark::HeldBack { n: _ } => {}
+        let mut annotations = Self { repeat: Repeat::No, late_seconds: 0, instead_of: None };
+        for annotation in &message.annotations {
+            match annotation {
+                Annotation::PossibleRepeat | Annotation::NotRecorded => {
+                    annotations.repeat = Repeat::Possible
+                }
+                Annotation::Late { by, because: _ } => {
+                    annotations.late_seconds = by.num_seconds().max(0)
+                }
+                Annotation::InsteadOf { because } => annotations.instead_of = Some(because.clone()),
+                Annotation::OthersTold { channels: _ } | Annotation::HeldBack { n: _ } => {}
             }
         }
-        marks
+        annotations
     }
 }
 

@@ -48,7 +48,11 @@ pub fn slack(message: &Message) -> Value {
             {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": text}]}
         ]}));
     }
-    let notes = message.marks.iter().map(super::Mark::in_words).chain(message.by_itself.clone());
+    let notes = message
+        .annotations
+        .iter()
+        .map(super::Annotation::in_words)
+        .chain(message.by_itself.clone());
     for note in notes {
         body.push(context(&note));
     }

@@ -54,10 +54,10 @@ pub fn plain(message: &Message) -> String {
         paragraph(by_itself, "");
         paragraph("", "");
     }
-    for mark in &message.marks {
-        paragraph(&mark.in_words(), "* ");
+    for annotation in &message.annotations {
+        paragraph(&annotation.in_words(), "* ");
     }
-    if !message.marks.is_empty() {
+    if !message.annotations.is_empty() {
         paragraph("", "");
     }
     paragraph("--", "");

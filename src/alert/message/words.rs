@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_as_people_say_them() {
+    fn times_are_written_as_people_say_them() {
         let now = at("2026-11-22T06:10:00Z");
         let utc = Times::new(None, now);
         assert_eq!(utc.at(at("2026-11-22T05:00:00Z")), "05:00 UTC");

@@ -47,7 +47,7 @@ impl BatchIncidents {
 }
 
 fn key(instance: &str, kind: IncidentKind) -> FaultKey {
-    FaultKey { instance: instance.to_owned(), schedule: None, kind }
+    FaultKey::new(instance, None, kind)
 }
 
 fn writes(

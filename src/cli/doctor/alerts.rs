@@ -9,7 +9,7 @@ use rustix::fs::{Access, access};
 
 use super::LIMIT;
 use super::report::{Finding, State};
-use crate::alert::channel::{self, ChannelKind, ChannelSettings, SendError};
+use crate::alert::channel::{self, ChannelKind, ChannelSettings, Scope, SendError};
 use crate::config::Config;
 use crate::http;
 use crate::schedule::{CommandJob, HttpJob, Job};
@@ -41,6 +41,10 @@ async fn ask(settings: &ChannelSettings) -> Finding {
     };
     match channel.probe().await {
         Ok(found) => Finding::good("channel", found),
+        Err(SendError::Refused { reason, scope: Scope::Recipient }) => {
+            let instead = "these recipients get no mail; correct or remove them";
+            Finding::new("channel", State::Failed, reason, instead)
+        }
         Err(error) => {
             let state = match &error {
                 SendError::Transient { .. } | SendError::Throttled { .. } => State::Unavailable,

@@ -113,19 +113,19 @@ pub(super) fn drop_slot(connection: &Connection, dropped: &DroppedSlot) -> rusql
         ])
 }
 
-/// `told` of an absence whose slots are not all known yet.
+/// `notified` of an absence whose slots are not all known yet.
 const BEING_COUNTED: i64 = 2;
 
 /// The absence that is being counted, if there is one; else a new one, if there is a slot in it.
 fn absence_of(connection: &Connection, account: &AbsenceAccount) -> rusqlite::Result<Option<i64>> {
     let counted = connection
-        .query_row("SELECT id FROM absences WHERE told = ?1", [BEING_COUNTED], |row| row.get(0))
+        .query_row("SELECT id FROM absences WHERE notified = ?1", [BEING_COUNTED], |row| row.get(0))
         .optional()?;
     if counted.is_some() || (account.unobserved.is_empty() && account.caught_up.is_empty()) {
         return Ok(counted);
     }
     connection.execute(
-        "INSERT INTO absences (since, until, why, n_unobserved, n_caught_up, told)
+        "INSERT INTO absences (since, until, why, n_unobserved, n_caught_up, notified)
          VALUES (?1, ?2, ?3, 0, 0, ?4)",
         params![millis(account.from), millis(account.to), word(&account.why)?, BEING_COUNTED],
     )?;
@@ -156,14 +156,14 @@ pub(super) fn account_for(
         )?;
         n_caught_up += u32::from(n_rows == 1);
     }
-    let told = match account.extent {
+    let notified = match account.extent {
         Extent::Part => BEING_COUNTED,
         Extent::Whole => 0,
     };
     connection.execute(
         "UPDATE absences SET n_unobserved = n_unobserved + ?2, n_caught_up = n_caught_up + ?3,
-                until = ?4, told = ?5 WHERE id = ?1",
-        params![id, n_unobserved, n_caught_up, millis(account.to), told],
+                until = ?4, notified = ?5 WHERE id = ?1",
+        params![id, n_unobserved, n_caught_up, millis(account.to), notified],
     )?;
     Ok(())
 }

@@ -124,7 +124,7 @@ impl Loops {
 }
 
 fn key(instance: &str) -> FaultKey {
-    FaultKey { instance: instance.to_owned(), schedule: None, kind: IncidentKind::LookoutImpaired }
+    FaultKey::new(instance, None, IncidentKind::LookoutImpaired)
 }
 
 impl Watchdog {

@@ -10,7 +10,7 @@ use crate::run::RunId;
 use crate::run::keeper::{KeeperError, Presence, StopHow};
 use crate::run::ledger::{OpenRun, RunProgress};
 use crate::storage::StorageError;
-use crate::watch::diagnose::{Patient, moving, stalled, while_running};
+use crate::watch::incident_policy::{RunContext, moving, stalled, while_running};
 use crate::watch::incidents::{Occasion, OpenIncident, Outcome};
 use crate::watch::judge::{
     Case, KEEPER_STARTS_WITHIN, Movement, StartWindow, State, judge, overdue, unreadable,
@@ -172,12 +172,12 @@ impl Watchdog {
         let occasion = Occasion::Run(open.run.id.clone());
         let mut facts = facts_of(open, &watched.observed);
         let write = |facts: &Facts| {
-            let patient = self.patient(open, &watched.observed, &occasion, facts, &incidents);
-            let mut writes = while_running(&patient);
+            let context = self.context(open, &watched.observed, &occasion, facts, &incidents);
+            let mut writes = while_running(&context);
             if writes.is_empty() {
                 writes = match movement {
-                    Movement::Moving => moving(&patient),
-                    Movement::Stalled => stalled(&patient),
+                    Movement::Moving => moving(&context),
+                    Movement::Stalled => stalled(&context),
                 };
             }
             writes
@@ -193,15 +193,15 @@ impl Watchdog {
         self.record(Outcome { incidents: writes, ..Outcome::default() }, now, stepped).await
     }
 
-    pub(super) fn patient<'a>(
+    pub(super) fn context<'a>(
         &'a self,
         open: &'a OpenRun,
         observed: &'a Observed,
         occasion: &'a Occasion,
         facts: &'a Facts,
         incidents: &'a [OpenIncident],
-    ) -> Patient<'a> {
-        Patient {
+    ) -> RunContext<'a> {
+        RunContext {
             instance: &self.instance,
             schedule: &open.run.schedule,
             occasion,

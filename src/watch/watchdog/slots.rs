@@ -12,8 +12,8 @@ use crate::run::Scope;
 use crate::run::absence::excuse;
 use crate::run::ledger::{Absence, Cause, DroppedSlot, Origin, PlannedSlot};
 use crate::storage::StorageError;
-use crate::watch::diagnose::{Patient, at_the_end};
 use crate::watch::history::Summary;
+use crate::watch::incident_policy::{RunContext, at_the_end};
 use crate::watch::incidents::{FaultKey, FaultWrite, IncidentWrite, Judgement, Occasion, Outcome};
 use crate::watch::observed::Observed;
 use crate::watch::{Facts, IncidentKind, Severity, Verdict, facts};
@@ -47,7 +47,7 @@ impl Watchdog {
         now: DateTime<Utc>,
         stepped: &mut Stepped,
     ) -> Result<(), StorageError> {
-        let absences = self.ledger.untold_absences().await?;
+        let absences = self.ledger.unreported_absences().await?;
         let mut told = HashSet::new();
         for absence in &absences {
             let judgements = dropped
@@ -59,7 +59,7 @@ impl Watchdog {
             let outcome = Outcome {
                 judgements,
                 incidents: vec![self.notice(absence)],
-                told_absences: vec![absence.id],
+                reported_absences: vec![absence.id],
                 ..Outcome::default()
             };
             self.record(outcome, now, stepped).await?;
@@ -93,11 +93,7 @@ impl Watchdog {
             ..Facts::default()
         };
         IncidentWrite::Notice(Box::new(FaultWrite {
-            key: FaultKey {
-                instance: self.instance.clone(),
-                schedule: None,
-                kind: IncidentKind::WasBlind,
-            },
+            key: FaultKey::new(&self.instance, None, IncidentKind::WasBlind),
             severity: Severity::Warning,
             occasion: None,
             facts,
@@ -152,7 +148,7 @@ impl Watchdog {
             detail: Some(reason.clone()),
             ..facts::with_next(facts::of_slot(&slot.schedule, &slot.slot), &slot.schedule, now)
         };
-        let mut patient = Patient {
+        let mut context = RunContext {
             instance: &self.instance,
             schedule: &slot.schedule,
             occasion: &occasion,
@@ -161,11 +157,11 @@ impl Watchdog {
             open: &incidents,
             boot: self.clock.boot(),
         };
-        let n_slots = Some(n_missed(&patient));
+        let n_slots = Some(n_missed(&context));
         let facts = Facts { n_slots, ..facts.clone() };
-        patient.facts = &facts;
+        context.facts = &facts;
         let outcome = Outcome {
-            incidents: at_the_end(&patient, Verdict::Missed),
+            incidents: at_the_end(&context, Verdict::Missed),
             judgements: vec![Judgement {
                 slot: slot.slot.clone(),
                 run: None,
@@ -213,13 +209,13 @@ impl Watchdog {
 }
 
 /// Missed slots in a row, this one included.
-fn n_missed(patient: &Patient<'_>) -> u32 {
-    let before = patient
+fn n_missed(context: &RunContext<'_>) -> u32 {
+    let before = context
         .open
         .iter()
         .find(|open| {
             open.incident.kind == IncidentKind::RunMissed
-                && open.incident.schedule.as_deref() == Some(patient.schedule.name.as_str())
+                && open.incident.schedule.as_deref() == Some(context.schedule.name.as_str())
         })
         .map_or(0, |open| open.incident.runs_affected);
     before + 1

@@ -11,13 +11,13 @@ use crate::run::RunId;
 use crate::run::keeper::Presence;
 use crate::run::ledger::OpenRun;
 use crate::storage::StorageError;
-use crate::watch::diagnose::{at_the_end, left_over};
+use crate::watch::baseline::{self, Length, RUNS_LOOKED_AT};
 use crate::watch::findings::{Finding, findings, late_findings};
 use crate::watch::history::{SlotFilter, Summary};
+use crate::watch::incident_policy::{at_the_end, left_over};
 use crate::watch::incidents::{Judgement, Occasion, Outcome};
 use crate::watch::judge::{Decision, KEEPER_ENDS_WITHIN, cause_of};
 use crate::watch::observed::Observed;
-use crate::watch::usual::{self, Length, RUNS_LOOKED_AT};
 use crate::watch::{Verdict, facts};
 
 impl Watchdog {
@@ -53,10 +53,10 @@ impl Watchdog {
         }
         let open_incidents = self.incidents.open_incidents().await?;
         let occasion = Occasion::Run(open.run.id.clone());
-        let patient = self.patient(open, &observed, &occasion, &facts, &open_incidents);
-        let mut incidents = at_the_end(&patient, verdict);
+        let context = self.context(open, &observed, &occasion, &facts, &open_incidents);
+        let mut incidents = at_the_end(&context, verdict);
         if verdict == Verdict::Completed {
-            incidents.extend(left_over(&patient, &before));
+            incidents.extend(left_over(&context, &before));
         }
         let outcome = Outcome {
             judgements: vec![Judgement {
@@ -168,7 +168,7 @@ fn unusual(summary: &Summary, verdict: Verdict, before: &[Summary]) -> Option<Fi
         return None;
     }
     let took = Duration::try_from_secs_f64(summary.seconds?).ok()?;
-    Some(match usual::length(took, before)? {
+    Some(match baseline::length(took, before)? {
         Length::Short(unusual) => Finding::MuchShorter(unusual),
         Length::Long(unusual) => Finding::MuchLonger(unusual),
     })

@@ -146,7 +146,10 @@ async fn everything_that_answers_is_good_and_nothing_is_changed_or_sent() {
     assert_eq!(asked.lock().unwrap().as_slice(), ["HEAD /"], "no message, no call of the hook");
     let commands = commands.lock().unwrap().clone();
     assert!(commands.iter().any(|command| command.starts_with("EHLO")), "{commands:?}");
-    assert!(!commands.iter().any(|command| command.starts_with("MAIL")), "{commands:?}");
+    for asked in ["MAIL FROM:<lookout@", "RCPT TO:<oncall@example.com>", "RSET"] {
+        assert!(commands.iter().any(|command| command.starts_with(asked)), "{commands:?}");
+    }
+    assert!(!commands.iter().any(|command| command.starts_with("DATA")), "no mail was sent");
 
     let said = doctor(root.path(), &variables, &[]).await;
     assert!(said.text.contains("Everything that was tested works."), "{}", said.text);

@@ -184,8 +184,8 @@ impl Ledger for Fused {
     async fn dropped(&self) -> Result<Vec<DroppedSlot>, StorageError> {
         self.readable()?.dropped().await
     }
-    async fn untold_absences(&self) -> Result<Vec<Absence>, StorageError> {
-        self.readable()?.untold_absences().await
+    async fn unreported_absences(&self) -> Result<Vec<Absence>, StorageError> {
+        self.readable()?.unreported_absences().await
     }
     async fn last_slot(
         &self,

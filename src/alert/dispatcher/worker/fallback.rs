@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{SILENT, Worker};
 use crate::alert::channel::ConfiguredChannel;
-use crate::alert::dispatcher::memory::Unrecorded;
-use crate::alert::dispatcher::status::ChannelState;
+use crate::alert::dispatcher::memory::Unpersisted;
+use crate::alert::health::ChannelState;
 use crate::alert::message;
 use crate::alert::outbox::{Delivery, Fallback, NewDelivery, Outcome};
 use crate::storage::StorageError;
@@ -47,7 +47,7 @@ impl Worker {
         if delivery.fallback == Fallback::Open {
             self.tell_instead(delivery, &reason, now).await?;
         }
-        self.around.outbox.settle(&delivery.id, &Outcome::Dead { reason }, now).await
+        self.context.outbox.settle(&delivery.id, &Outcome::Dead { reason }, now).await
     }
 
     /// Tells the fallback of what this channel can't deliver now.
@@ -56,17 +56,19 @@ impl Worker {
         waiting: &[Delivery],
         now: DateTime<Utc>,
     ) -> Result<bool, StorageError> {
-        let state = self.status.borrow().state.clone();
-        let (reason, patience) = match state {
-            ChannelState::Untried | ChannelState::Working => return Ok(false),
-            ChannelState::Trouble { reason, .. } => (reason, SILENT),
-            ChannelState::Broken { reason, .. } => (reason, Duration::ZERO),
-        };
+        let failing = self.health.failing_for(Instant::now());
         let mut any = false;
         for delivery in waiting.iter().filter(|it| it.fallback == Fallback::Open) {
+            let incident = delivery.news.incident.id;
+            let refused = self.health.refusal_of(incident, &delivery.recipient);
+            let (reason, silent_for) = match (refused, self.health.state()) {
+                (Some(refusal), _) => (refusal.reason.clone(), Duration::ZERO),
+                (None, ChannelState::Untried | ChannelState::Working) => continue,
+                (None, ChannelState::Failing { reason, .. }) => (reason.clone(), SILENT),
+                (None, ChannelState::Broken { reason, .. }) => (reason.clone(), Duration::ZERO),
+            };
             let seen = self.seen.get(&delivery.id).map_or(Duration::ZERO, Instant::elapsed);
-            let failing = self.failing_since.map_or(Duration::ZERO, |it| it.elapsed());
-            if seen.min(failing) >= patience {
+            if seen.min(failing) >= silent_for {
                 any |= self.tell_instead(delivery, &reason, now).await?;
             }
         }
@@ -88,13 +90,13 @@ impl Worker {
             .channel
             .recipients()
             .iter()
-            .map(|it| NewDelivery::new(&delivery.news, &target.name, it, now).because(&because))
+            .map(|it| NewDelivery::new(&delivery.news, &target.name, it, now).in_place_of(&because))
             .collect();
-        if let Err(error) = self.around.outbox.fall_back(&delivery.id, instead.clone()).await {
+        if let Err(error) = self.context.outbox.fall_back(&delivery.id, instead.clone()).await {
             if self.asked.insert(delivery.id.clone()) {
                 for new in instead {
-                    let news = message::redacted(&delivery.news, &self.around.redactor);
-                    self.around.memories.give(&target.name, Unrecorded::new(news, new));
+                    let news = message::redacted(&delivery.news, &self.context.redactor);
+                    self.context.memories.give(&target.name, Unpersisted::new(news, new));
                 }
             }
             return Err(error);
@@ -110,7 +112,7 @@ impl Worker {
 
     pub(super) fn fallback(&self) -> Option<ConfiguredChannel> {
         let name = self.channel.fallback.as_deref()?;
-        self.around
+        self.context
             .channels
             .iter()
             .find(|it| it.name == name && it.name != self.channel.name)

@@ -5,10 +5,10 @@ use tokio::time::Instant;
 
 use super::Worker;
 use crate::alert::channel::{Arrival, SendError};
-use crate::alert::dispatcher::memory::Unrecorded;
-use crate::alert::dispatcher::status::ChannelState;
+use crate::alert::dispatcher::memory::Unpersisted;
+use crate::alert::health::Attempt;
 use crate::alert::message;
-use crate::alert::outbox::{self, Delivery, NewDelivery, Outcome};
+use crate::alert::outbox::{self, Delivery, Fallback, NewDelivery, Outcome};
 use crate::alert::queue::Candidate;
 use crate::watch::{Change, News};
 
@@ -18,12 +18,12 @@ impl Worker {
     pub(super) fn remember(&mut self, head: &Delivery, outcome: Outcome) {
         match outcome {
             Outcome::Again { wait, arrival, .. } => {
-                let news = message::redacted(&head.news, &self.around.redactor);
-                let mut unrecorded = Unrecorded::of_row(head, news);
-                unrecorded.attempts += 1;
-                unrecorded.arrival = arrival;
-                unrecorded.due = Instant::now() + wait.to_std().unwrap_or_default();
-                self.memory.push(unrecorded);
+                let news = message::redacted(&head.news, &self.context.redactor);
+                let mut unpersisted = Unpersisted::of_row(head, news);
+                unpersisted.attempts += 1;
+                unpersisted.arrival = arrival;
+                unpersisted.due = Instant::now() + wait.to_std().unwrap_or_default();
+                self.memory.push(unpersisted);
             }
             Outcome::Sent | Outcome::Dead { .. } | Outcome::Merged { .. } => {
                 self.memory.settle_row(&head.id, outcome);
@@ -37,39 +37,44 @@ impl Worker {
         for older in &candidate.merged {
             self.memory.settle_row(older, Outcome::Merged { into: head.id.clone() });
         }
-        let news = message::redacted(&head.news, &self.around.redactor);
-        self.memory.push(Unrecorded::of_row(head, news));
+        let news = message::redacted(&head.news, &self.context.redactor);
+        self.memory.push(Unpersisted::of_row(head, news));
     }
 
-    pub(super) async fn tell_from_memory(&mut self, mut unrecorded: Unrecorded) {
-        let heard = match unrecorded.news.change {
-            Change::Resolved => outbox::Heard::Before,
-            Change::Opened | Change::Raised | Change::Reminder => outbox::Heard::Nothing,
+    pub(super) async fn send_from_memory(&mut self, mut unpersisted: Unpersisted) {
+        let already_notified = match unpersisted.news.change {
+            Change::Resolved => outbox::AlreadyNotified::Yes,
+            Change::Opened | Change::Raised | Change::Reminder => outbox::AlreadyNotified::No,
         };
-        let message = self.compose(&unrecorded.news, heard, None, unrecorded.marks());
-        unrecorded.attempts += 1;
-        let (error, now) = match self.attempt(&message, &unrecorded.id, &unrecorded.recipient).await
-        {
-            Ok(_) => return self.memory.settle(&unrecorded, Outcome::Sent),
+        let message =
+            self.compose(&unpersisted.news, already_notified, None, unpersisted.annotations());
+        unpersisted.attempts += 1;
+        let (news, recipient) = (unpersisted.news.clone(), unpersisted.recipient.clone());
+        let attempt =
+            Attempt { news: &news, recipient: &recipient, n_attempts: unpersisted.attempts };
+        let (error, now) = match self.attempt(&message, &unpersisted.id, &attempt).await {
+            Ok(_) => return self.memory.settle(&unpersisted, Outcome::Sent),
             Err(failed) => failed,
         };
-        let was_broken = matches!(self.status.borrow().state, ChannelState::Broken { .. });
-        let outcome = self.failed(&error, unrecorded.attempts, now);
-        let is_broken = matches!(self.status.borrow().state, ChannelState::Broken { .. });
+        let outcome = self.failed(&error, &attempt, now);
         let gave_up = matches!(outcome, Outcome::Dead { .. });
-        if (gave_up || (is_broken && !was_broken)) && unrecorded.because.is_none() {
-            self.tell_instead_from_memory(&unrecorded.news, &error, now);
+        if (gave_up || self.health.is_broken())
+            && unpersisted.fallback_reason.is_none()
+            && unpersisted.fallback == Fallback::Open
+        {
+            unpersisted.fallback = Fallback::Asked;
+            self.tell_instead_from_memory(&unpersisted.news, &error, now);
         }
         match outcome {
             Outcome::Again { wait, arrival, .. } => {
-                unrecorded.due = Instant::now() + wait.to_std().unwrap_or_default();
-                if arrival == Arrival::Perhaps {
-                    unrecorded.arrival = Arrival::Perhaps;
+                unpersisted.due = Instant::now() + wait.to_std().unwrap_or_default();
+                if arrival == Arrival::Unknown {
+                    unpersisted.arrival = Arrival::Unknown;
                 }
-                self.memory.push(unrecorded);
+                self.memory.push(unpersisted);
             }
             Outcome::Sent | Outcome::Dead { .. } | Outcome::Merged { .. } => {
-                self.memory.settle(&unrecorded, outcome);
+                self.memory.settle(&unpersisted, outcome);
             }
         }
     }
@@ -81,11 +86,12 @@ impl Worker {
         now: DateTime<Utc>,
     ) {
         let Some(target) = self.fallback() else { return };
-        let reason = self.around.redactor.redact(&error.to_string()).into_owned();
+        let reason = self.context.redactor.redact(&error.to_string()).into_owned();
         let because = format!("{} could not deliver it: {reason}", self.channel.name);
         for recipient in target.channel.recipients() {
-            let instead = NewDelivery::new(news, &target.name, &recipient, now).because(&because);
-            self.around.memories.give(&target.name, Unrecorded::new(news.clone(), instead));
+            let instead =
+                NewDelivery::new(news, &target.name, &recipient, now).in_place_of(&because);
+            self.context.memories.give(&target.name, Unpersisted::new(news.clone(), instead));
         }
     }
 }

@@ -2,21 +2,23 @@
 
 use super::{LATE, Worker};
 use crate::alert::channel::Arrival;
-use crate::alert::message::{self, Heard, Mark, Message};
+use crate::alert::message::{self, AlreadyNotified, Annotation, Message};
 use crate::alert::outbox::{self, Delivery};
 use crate::watch::{Change, News};
 
 impl Worker {
     /// The opening, for a message that has to tell it, too.
     pub(super) async fn opening(&mut self, head: &Delivery) -> Option<News> {
-        if head.heard == outbox::Heard::Before || head.news.change == Change::Opened {
+        if head.already_notified == outbox::AlreadyNotified::Yes
+            || head.news.change == Change::Opened
+        {
             return None;
         }
-        match self.around.outbox.opening_of(head.news.incident.id).await {
-            Ok(opening) => opening.map(|it| message::redacted(&it, &self.around.redactor)),
+        match self.context.outbox.opening_of(head.news.incident.id).await {
+            Ok(opening) => opening.map(|it| message::redacted(&it, &self.context.redactor)),
             Err(error) => {
                 // The message is worth more than its first half.
-                self.trouble.seen(&self.channel.name, &error);
+                self.store_failure.seen(&self.channel.name, &error);
                 None
             }
         }
@@ -25,34 +27,35 @@ impl Worker {
     pub(super) fn compose(
         &self,
         news: &News,
-        heard: outbox::Heard,
+        already_notified: outbox::AlreadyNotified,
         opening: Option<&News>,
-        marks: Vec<Mark>,
+        annotations: Vec<Annotation>,
     ) -> Message {
-        let news = message::redacted(news, &self.around.redactor);
-        let heard = match heard {
-            outbox::Heard::Before => Heard::Before,
-            outbox::Heard::Nothing => Heard::Nothing(opening.unwrap_or(&news)),
+        let news = message::redacted(news, &self.context.redactor);
+        let already_notified = match already_notified {
+            outbox::AlreadyNotified::Yes => AlreadyNotified::Yes,
+            outbox::AlreadyNotified::No => AlreadyNotified::No(opening.unwrap_or(&news)),
         };
-        message::compose(&news, heard, marks)
+        message::compose(&news, already_notified, annotations)
     }
 
-    pub(super) fn marks(&self, head: &Delivery, held_back: usize) -> Vec<Mark> {
-        let mut marks = Vec::new();
-        if head.arrival == Arrival::Perhaps {
-            marks.push(Mark::PossibleRepeat);
+    pub(super) fn annotations(&self, head: &Delivery, held_back: usize) -> Vec<Annotation> {
+        let mut annotations = Vec::new();
+        if head.arrival == Arrival::Unknown {
+            annotations.push(Annotation::PossibleRepeat);
         }
-        marks.extend(head.because.clone().map(|because| Mark::InsteadOf { because }));
-        let by = self.around.clock.now() - head.created_at;
+        annotations
+            .extend(head.fallback_reason.clone().map(|because| Annotation::InsteadOf { because }));
+        let by = self.context.clock.now() - head.created_at;
         if by >= LATE {
-            marks.push(Mark::Late { by, because: head.last_error.clone() });
-            if !head.told_instead.is_empty() {
-                marks.push(Mark::OthersTold { channels: head.told_instead.clone() });
+            annotations.push(Annotation::Late { by, because: head.last_error.clone() });
+            if !head.others_notified.is_empty() {
+                annotations.push(Annotation::OthersTold { channels: head.others_notified.clone() });
             }
         }
         if held_back > 0 {
-            marks.push(Mark::HeldBack { n: held_back });
+            annotations.push(Annotation::HeldBack { n: held_back });
         }
-        marks
+        annotations
     }
 }

@@ -3,7 +3,7 @@
 //! The texts say what it means for the images, since when, and what to do; words of the inside
 //! (slots, verdicts, queues) do not occur.
 
-mod own;
+mod self_incidents;
 
 use super::facts::{View, advice, step};
 use super::words;
@@ -11,7 +11,7 @@ use super::{Message, Step, Tone};
 use crate::watch::{Change, IncidentKind, Verdict};
 
 /// The parts of a text that differ by kind.
-struct Told {
+struct Text {
     what: String,
     subject: String,
     lead: Vec<String>,
@@ -38,8 +38,8 @@ pub(super) fn still(view: &View<'_>) -> Message {
 }
 
 fn message(view: &View<'_>, tone: Tone, state: String) -> Message {
-    let told = told(view);
-    let mut lead = told.lead;
+    let text = text_of(view);
+    let mut lead = text.lead;
     if view.incident.runs_affected > 1 {
         lead.push(format!(
             "{} since {}.",
@@ -55,14 +55,14 @@ fn message(view: &View<'_>, tone: Tone, state: String) -> Message {
         tone,
         state,
         instance: view.incident.instance.clone(),
-        what: told.what,
-        subject: subject(view, &told.subject),
+        what: text.what,
+        subject: subject(view, &text.subject),
         lead,
         facts: view.table(),
         evidence: view.evidence(),
-        steps: told.steps,
-        by_itself: told.by_itself.or_else(|| view.next()),
-        marks: Vec::new(),
+        steps: text.steps,
+        by_itself: text.by_itself.or_else(|| view.next()),
+        annotations: Vec::new(),
         about: None,
     }
 }
@@ -78,15 +78,15 @@ pub(super) fn subject(view: &View<'_>, what: &str) -> String {
 
 /// The subject's middle for this kind; used by the resolving message, too.
 pub(super) fn subject_of(view: &View<'_>) -> String {
-    told(view).subject
+    text_of(view).subject
 }
 
 /// What happened, for the message that tells beginning and end at once.
 pub(super) fn what_happened(view: &View<'_>) -> String {
-    told(view).what
+    text_of(view).what
 }
 
-fn told(view: &View<'_>) -> Told {
+fn text_of(view: &View<'_>) -> Text {
     if let (Some(title), Some(action)) = (&view.facts.title, &view.facts.action) {
         return until_a_person_acts(view, title, action);
     }
@@ -96,23 +96,23 @@ fn told(view: &View<'_>) -> Told {
         IncidentKind::RunTimedOut => timed_out(view),
         IncidentKind::SignalMissing => signal_missing(view),
         IncidentKind::RunFailed => failed(view),
-        IncidentKind::ProviderUnavailable => unavailable(view, "the vision service"),
+        IncidentKind::ProviderUnavailable => unavailable(view, vision(view)),
         IncidentKind::ImagesUnavailable => unavailable(view, "the image storage"),
         IncidentKind::RecordsUnavailable => unavailable(view, "the record store"),
         IncidentKind::CredentialsRejected => credentials(view),
         IncidentKind::QuotaExhausted => quota(view),
         IncidentKind::ImageErrors => image_errors(view),
-        IncidentKind::ChannelBroken => own::channel_broken(view),
-        IncidentKind::OutboxDegraded => own::outbox_degraded(view),
-        IncidentKind::WasBlind => own::was_blind(view),
-        IncidentKind::LookoutImpaired => own::impaired(view),
-        IncidentKind::ConfigurationBroken => own::configuration(view),
+        IncidentKind::ChannelBroken => self_incidents::channel_broken(view),
+        IncidentKind::OutboxDegraded => self_incidents::outbox_degraded(view),
+        IncidentKind::WasBlind => self_incidents::was_blind(view),
+        IncidentKind::LookoutImpaired => self_incidents::impaired(view),
+        IncidentKind::ConfigurationBroken => self_incidents::configuration(view),
         IncidentKind::BacklogGrowing => backlog(view),
     }
 }
 
 /// A refusal that does not pass by itself: the service's own reason, and what to do about it.
-fn until_a_person_acts(view: &View<'_>, title: &str, action: &str) -> Told {
+fn until_a_person_acts(view: &View<'_>, title: &str, action: &str) -> Text {
     let mut lead = Vec::new();
     let what = match &view.facts.detail {
         Some(detail) if !detail.is_empty() => detail.clone(),
@@ -122,7 +122,7 @@ fn until_a_person_acts(view: &View<'_>, title: &str, action: &str) -> Told {
     if let Some(waiting) = view.facts.counts.get("remaining").filter(|n| **n > 0) {
         lead.push(format!("{} waiting.", words::counted(*waiting, "image is", "images are")));
     }
-    Told {
+    Text {
         what,
         subject: title.to_owned(),
         lead,
@@ -134,7 +134,7 @@ fn until_a_person_acts(view: &View<'_>, title: &str, action: &str) -> Told {
     }
 }
 
-fn missed(view: &View<'_>) -> Told {
+fn missed(view: &View<'_>) -> Text {
     let schedule = view.schedule();
     let due = view.facts.due_at.map(|at| view.times.at(at));
     let n = view.facts.n_slots.unwrap_or(1);
@@ -150,8 +150,10 @@ fn missed(view: &View<'_>) -> Told {
             view.times.at(view.news.at)
         ));
     }
-    lead.push("Its images wait; nothing is lost.".to_owned());
-    Told {
+    if view.facts.reviews_images {
+        lead.push("Its images wait; nothing is lost.".to_owned());
+    }
+    Text {
         what,
         subject: format!("{schedule} did not start"),
         lead,
@@ -163,9 +165,9 @@ fn missed(view: &View<'_>) -> Told {
     }
 }
 
-fn stalled(view: &View<'_>) -> Told {
+fn stalled(view: &View<'_>) -> Text {
     let schedule = view.schedule();
-    let stopped = view.facts.verdict == Some(Verdict::Stalled);
+    let stopped = matches!(view.facts.verdict, Some(Verdict::Stalled | Verdict::TimedOut));
     let mut lead = Vec::new();
     if let Some(last) = view.facts.last_activity_at {
         let silence = words::duration(view.news.at - last);
@@ -189,7 +191,7 @@ fn stalled(view: &View<'_>) -> Told {
             });
     }
     let verb = if stopped { "stood still and was stopped" } else { "stands still" };
-    Told {
+    Text {
         what: format!("{} {verb}", view.run()),
         subject: format!("{schedule} stands still"),
         lead,
@@ -198,32 +200,32 @@ fn stalled(view: &View<'_>) -> Told {
     }
 }
 
-fn timed_out(view: &View<'_>) -> Told {
+fn timed_out(view: &View<'_>) -> Text {
     let mut lead = Vec::new();
     if let Some(length) = view.facts.time_box_seconds {
         let length = chrono::TimeDelta::seconds(i64::try_from(length).unwrap_or(0));
-        lead.push(format!(
-            "It had {} and some minutes more to finish, and was still working.",
-            words::duration(length)
-        ));
+        lead.push(format!("It had {} and some minutes more to finish.", words::duration(length)));
     }
-    lead.push("What it had finished is kept; the rest waits for the next run.".to_owned());
-    Told {
+    let remedy = if view.facts.reviews_images {
+        lead.push("What it had finished is kept; the rest waits for the next run.".to_owned());
+        "If it is simply too much for one run, give it a longer time_box or smaller batches."
+    } else {
+        "If it simply takes longer, give it a longer time_box."
+    };
+    Text {
         what: format!("{} did not end in time and was stopped", view.run()),
         subject: format!("{} did not end in time", view.schedule()),
         lead,
         steps: vec![
             view.look_at_the_run(),
             step("See whether a service is slow:", "lookout doctor"),
-            advice(
-                "If it is simply too much for one run, give it a longer time_box or smaller batches.",
-            ),
+            advice(remedy),
         ],
         by_itself: None,
     }
 }
 
-fn signal_missing(view: &View<'_>) -> Told {
+fn signal_missing(view: &View<'_>) -> Text {
     let mut lead = Vec::new();
     let ended =
         view.facts.ended_at.map_or_else(String::new, |at| format!(" at {}", view.times.at(at)));
@@ -233,7 +235,7 @@ fn signal_missing(view: &View<'_>) -> Told {
         None => format!("It ended{ended}{how} without its closing message."),
     });
     lead.push("Its results may be incomplete.".to_owned());
-    Told {
+    Text {
         what: format!("{} ended without saying that it was done", view.run()),
         subject: format!("{} ended without saying that it was done", view.schedule()),
         lead,
@@ -248,7 +250,7 @@ fn signal_missing(view: &View<'_>) -> Told {
     }
 }
 
-fn failed(view: &View<'_>) -> Told {
+fn failed(view: &View<'_>) -> Text {
     let interrupted = view.facts.verdict == Some(Verdict::Interrupted);
     let mut lead = Vec::new();
     let ended =
@@ -261,7 +263,7 @@ fn failed(view: &View<'_>) -> Told {
             lead.push("Mostly that means that the machine ran out of memory.".to_owned());
         }
     }
-    Told {
+    Text {
         what: format!("{} {}", view.run(), if interrupted { "was cut off" } else { "failed" }),
         subject: format!("{} failed", view.schedule()),
         lead,
@@ -273,7 +275,12 @@ fn failed(view: &View<'_>) -> Told {
     }
 }
 
-fn unavailable(view: &View<'_>, default: &str) -> Told {
+/// What a review calls where nobody is named; of another job we don't know what it calls.
+pub(super) fn vision(view: &View<'_>) -> &'static str {
+    if view.facts.reviews_images { "Gemini" } else { "a service it needs" }
+}
+
+fn unavailable(view: &View<'_>, default: &str) -> Text {
     let who = view.provider(default);
     let mut lead = Vec::new();
     let mut since =
@@ -302,7 +309,9 @@ fn unavailable(view: &View<'_>, default: &str) -> Told {
             format!("{who} sends no usable answer")
         }
         Some(status @ 500..) => {
-            lead.push("The fault is on its side, not with your key or your images.".to_owned());
+            let not =
+                if view.facts.reviews_images { ", not with your key or your images" } else { "" };
+            lead.push(format!("The fault is on its side{not}."));
             format!("{who} answers {status} again and again")
         }
         Some(status) => format!("{who} answers {status} again and again"),
@@ -313,7 +322,7 @@ fn unavailable(view: &View<'_>, default: &str) -> Told {
             words::counted(*returned, "image was", "images were")
         ));
     }
-    Told {
+    Text {
         what,
         subject: format!("{who} is not available"),
         lead,
@@ -325,7 +334,7 @@ fn unavailable(view: &View<'_>, default: &str) -> Told {
     }
 }
 
-fn credentials(view: &View<'_>) -> Told {
+fn credentials(view: &View<'_>) -> Text {
     let who = view.provider("a service");
     let status = view.facts.status.map_or_else(String::new, |status| format!(" ({status})"));
     let make = if who == "Gemini" {
@@ -335,31 +344,59 @@ fn credentials(view: &View<'_>) -> Told {
     } else {
         advice("Put a valid key into .env. No restart is needed.")
     };
-    Told {
+    Text {
         what: format!("{who} refuses our key{status}"),
         subject: format!("{who} refuses our key"),
-        lead: vec!["Every run fails until this is put right. The images wait.".to_owned()],
+        lead: vec![until_it_is_put_right(view)],
         steps: vec![make, step("See whether it is accepted:", "lookout doctor")],
         by_itself: None,
     }
 }
 
-fn quota(view: &View<'_>) -> Told {
-    let who = view.provider("the vision service");
-    Told {
-        what: format!("the quota or the budget for {who} is used up"),
-        subject: format!("quota or budget for {who} is used up"),
-        lead: vec!["No more images are reviewed until there is room again. They wait.".to_owned()],
-        steps: vec![
-            advice("Raise the quota or the credit with the provider, or [budget] in lookout.toml."),
-            step("See what is left:", "lookout doctor"),
-        ],
+/// What a refused key means for the work: with another key, the work may be done.
+fn until_it_is_put_right(view: &View<'_>) -> String {
+    let n_done = view.facts.counts.get("succeeded").copied().unwrap_or(0);
+    if view.facts.verdict == Some(Verdict::Completed) || n_done > 0 {
+        return "Another key does the work meanwhile. If that one fails, too, nothing does."
+            .to_owned();
+    }
+    if view.facts.reviews_images {
+        "Every run fails until this is put right. The images wait.".to_owned()
+    } else {
+        "What needs this key fails until it is put right.".to_owned()
+    }
+}
+
+fn quota(view: &View<'_>) -> Text {
+    let who = view.provider("a service it needs");
+    let (what, remedy) = if view.is_budget() {
+        ("the budget".to_owned(), "Raise [budget] in lookout.toml, or wait until it is renewed.")
+    } else {
+        (
+            format!("the quota or the credit for {who}"),
+            "Raise the quota or the credit with the provider.",
+        )
+    };
+    let lead = if view.facts.reviews_images {
+        vec!["No more images are reviewed until there is room again. They wait.".to_owned()]
+    } else {
+        Vec::new()
+    };
+    let subject =
+        if view.is_budget() { what.clone() } else { format!("quota or credit for {who}") };
+    Text {
+        subject: format!("{subject} is used up"),
+        what: format!("{what} is used up"),
+        lead,
+        steps: vec![advice(remedy), step("See what is left:", "lookout doctor")],
         by_itself: None,
     }
 }
 
-fn image_errors(view: &View<'_>) -> Told {
-    let errored = view.facts.counts.get("errored").copied().or(view.facts.faults);
+fn image_errors(view: &View<'_>) -> Text {
+    let counted = |name: &str| view.facts.counts.get(name).copied();
+    let (errored, blocked) = (counted("errored"), counted("blocked").unwrap_or(0));
+    let errored = errored.map(|n| n + blocked).or(view.facts.faults);
     let what = match errored {
         Some(n) => {
             format!("{} of {} ended in error", words::counted(n, "image", "images"), view.run())
@@ -370,29 +407,35 @@ fn image_errors(view: &View<'_>) -> Told {
         // Another program's images: what it did with them only its own words can say.
         (Some(detail), false) => format!("The last thing it said: {detail}."),
         (Some(_) | None, _) => {
-            "Each was tried three times and is left alone now, marked as an error.".to_owned()
+            let blocked = match (blocked, errored) {
+                (0, _) => String::new(),
+                (n, Some(all)) if n == all => " The provider blocked them.".to_owned(),
+                (n, _) => format!(" The provider blocked {} of them.", words::number(n)),
+            };
+            format!("Each is marked as an error and not tried again.{blocked}")
         }
     };
-    Told {
+    let mut steps = vec![view.look_at_the_run()];
+    if view.facts.reviews_images {
+        steps.push(step(
+            "Once the cause is gone, review them again (without --yes it only lists them):",
+            "lookout rerun --status auto_review_error --yes",
+        ));
+    }
+    Text {
         what,
         subject: format!("many images of {} end in error", view.schedule()),
         lead: vec![lead],
-        steps: vec![
-            view.look_at_the_run(),
-            step(
-                "Once the cause is gone, take them again:",
-                "lookout rerun --status auto_review_error --yes",
-            ),
-        ],
+        steps,
         by_itself: None,
     }
 }
 
-fn backlog(view: &View<'_>) -> Told {
+fn backlog(view: &View<'_>) -> Text {
     let schedule = view.schedule();
     let left = view.facts.counts.get("remaining").copied();
     let left = left.map_or_else(String::new, |n| format!(": {} left", words::number(n)));
-    Told {
+    Text {
         what: format!("the backlog of {schedule} grows with every run{left}"),
         subject: format!("the backlog of {schedule} grows"),
         lead: vec![

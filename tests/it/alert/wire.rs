@@ -10,18 +10,18 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use lookout::alert::channel::{
-    Arrival, Channel, ChannelKind, ChannelSettings, Envelope, SendError, build,
+    Arrival, Channel, ChannelKind, ChannelSettings, Envelope, Scope, SendError, build,
 };
-use lookout::alert::message::{Heard, Message, compose};
+use lookout::alert::message::{AlreadyNotified, Message, compose};
 use lookout::cli::alert as command;
 use lookout::clock::SystemClock;
 use lookout::redact::Redactor;
 use lookout::secret::Secret;
 use lookout::watch::{IncidentKind, Severity};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::alert_news::{at, opened};
+use crate::alert::news::{at, opened};
 
 /// A receiver that gives these answers in turn, and remembers what it got.
 #[derive(Clone, Default)]
@@ -83,7 +83,7 @@ fn webhook(url: &str, secret: Option<&str>) -> Arc<dyn Channel> {
 
 fn message() -> Message {
     let news = opened(IncidentKind::SignalMissing);
-    compose(&news, Heard::Nothing(&news), vec![])
+    compose(&news, AlreadyNotified::No(&news), vec![])
 }
 
 async fn send(channel: &Arc<dyn Channel>) -> Result<(), SendError> {
@@ -100,21 +100,31 @@ fn class(sent: Result<(), SendError>) -> &'static str {
     match sent {
         Ok(()) => "accepted",
         Err(SendError::Transient { arrival: Arrival::No, .. }) => "transient, not arrived",
-        Err(SendError::Transient { arrival: Arrival::Perhaps, .. }) => "transient",
+        Err(SendError::Transient { arrival: Arrival::Unknown, .. }) => "transient",
         Err(SendError::Throttled { retry_after: Some(_), .. }) => "throttled with a time",
         Err(SendError::Throttled { retry_after: None, .. }) => "throttled",
         Err(SendError::Doubtful { .. }) => "doubtful",
-        Err(SendError::Refused { .. }) => "refused",
+        Err(SendError::Refused { scope: Scope::Message, .. }) => "message refused",
+        Err(SendError::Refused { scope: Scope::Recipient, .. }) => "recipient refused",
         Err(SendError::Broken { .. }) => "broken",
     }
 }
 
 #[tokio::test]
-async fn slack_says_ok_and_nothing_else_is_success() {
+async fn an_answer_in_slacks_form_means_what_the_table_says() {
     for (status, headers, body, expected) in [
         (200, &[][..], "ok", "accepted"),
-        (200, &[], "error", "transient"),
-        (200, &[], "<html>please log in</html>", "transient"),
+        (200, &[], "", "accepted"),
+        (201, &[], "created", "accepted"),
+        (200, &[], "{\"ok\":true}", "accepted"),
+        (200, &[], "{\"success\":true,\"error\":null}", "accepted"),
+        (200, &[], "{\"ok\":false,\"error\":\"invalid_auth\"}", "broken"),
+        (200, &[], "{\"ok\":false}", "message refused"),
+        (200, &[], "{\"success\":false}", "message refused"),
+        (200, &[], "{\"error\":\"no such channel\"}", "message refused"),
+        (200, &[], "<html>please log in</html>", "doubtful"),
+        (200, &[], "  <!DOCTYPE html><title>Sign in</title>", "doubtful"),
+        (400, &[], "<html><h1>400 Bad Request</h1></html>", "doubtful"),
         (400, &[], "invalid_token", "broken"),
         (403, &[], "action_prohibited", "broken"),
         (404, &[], "no_service", "broken"),
@@ -142,7 +152,7 @@ async fn blocks_that_slack_refuses_go_again_as_text_once() {
 
     let refusals = [(400, &[][..], "invalid_blocks"), (400, &[], "no_text")];
     let (receiver, url) = Receiver::start(&refusals).await;
-    assert_eq!(class(send(&slack(&url)).await), "refused");
+    assert_eq!(class(send(&slack(&url)).await), "message refused");
     assert_eq!(receiver.n_got(), 2);
 }
 
@@ -152,8 +162,16 @@ async fn a_webhook_succeeds_by_its_status_and_a_500_is_not_sent() {
         (200, &[][..], "accepted"),
         (204, &[], "accepted"),
         (301, &[("location", "http://127.0.0.1:1/")], "doubtful"),
-        (400, &[], "doubtful"),
+        // What is wrong with one message …
+        (400, &[], "message refused"),
+        (413, &[], "message refused"),
+        (415, &[], "message refused"),
+        (422, &[], "message refused"),
+        // … and with the address.
+        (401, &[], "doubtful"),
+        (403, &[], "doubtful"),
         (404, &[], "doubtful"),
+        (405, &[], "doubtful"),
         (408, &[], "transient"),
         (410, &[], "broken"),
         (425, &[], "transient"),
@@ -167,6 +185,48 @@ async fn a_webhook_succeeds_by_its_status_and_a_500_is_not_sent() {
         assert_eq!(class(send(&webhook(&url, None)).await), expected, "{status}");
         assert_eq!(receiver.n_got(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_webhook_that_says_in_its_body_that_it_failed_is_believed() {
+    for (body, expected) in [
+        ("thanks", "accepted"),
+        ("{\"ok\":true}", "accepted"),
+        ("{\"errors\":[]}", "accepted"),
+        ("{\"error\":false}", "accepted"),
+        ("{\"ok\":false}", "message refused"),
+        ("{\"success\":false}", "message refused"),
+        ("{\"error\":{\"code\":7}}", "message refused"),
+        ("<html>Sign in</html>", "doubtful"),
+    ] {
+        let (_, url) = Receiver::start(&[(200, &[], body)]).await;
+        assert_eq!(class(send(&webhook(&url, None)).await), expected, "{body}");
+    }
+}
+
+/// Says this, and keeps the connection open without an end of the body.
+async fn dragging(head: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hidden-token", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = vec![0; 65_536];
+            let _ = stream.read(&mut buffer).await;
+            let _ = stream.write_all(head.as_bytes()).await;
+            kept.push(stream);
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_takes_nothing_of_its_status_back() {
+    let ok = dragging("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nfi").await;
+    let fault = dragging("HTTP/1.1 503 No\r\nContent-Length: 500\r\n\r\nfi").await;
+    assert_eq!(class(send(&webhook(&ok, None)).await), "accepted");
+    assert_eq!(class(send(&slack(&ok)).await), "accepted");
+    assert_eq!(class(send(&webhook(&fault, None)).await), "transient");
 }
 
 #[tokio::test]

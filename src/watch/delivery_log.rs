@@ -1,15 +1,20 @@
-//! Who was told what: the deliveries of an incident's news, for `lookout audit` and pages.
+//! What became of news: the deliveries of an incident's messages, for `lookout audit`.
 //!
-//! A port for reading only; `store` implements it.
+//! A port for reading only, the far end of the hand-over to `alert`; `store` implements it.
+//! Invariant: nothing here changes anything.
 
 use std::fmt::Debug;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::Change;
 use crate::storage::StorageError;
-use crate::watch::Change;
+
+/// How long settled deliveries are kept: for `lookout alert dead`, for the audit, and to know who was
+/// told the beginning of an incident.
+pub const KEPT_FOR: TimeDelta = TimeDelta::days(90);
 
 /// How far a delivery is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,14 +33,10 @@ pub enum DeliveryState {
 }
 
 /// One message to one recipient of one channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ToldTo {
-    /// For `lookout alert replay`.
-    pub delivery: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
     /// Which channel.
     pub channel: String,
-    /// Which recipient; empty where there is only one.
-    pub recipient: String,
     /// How far it is.
     pub state: DeliveryState,
     /// How often it was tried.
@@ -47,10 +48,8 @@ pub struct ToldTo {
 }
 
 /// One piece of news of an incident.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Told {
-    /// 1 for the opening, 2 for the next, …
-    pub number: u32,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotifiedEvent {
     /// What was new.
     pub change: Change,
     /// When it was decided.
@@ -58,12 +57,12 @@ pub struct Told {
     /// When it was handed to the channels; `None`: not yet.
     pub distributed_at: Option<DateTime<Utc>>,
     /// To whom; empty after it was handed on: no channel takes it.
-    pub to: Vec<ToldTo>,
+    pub recipients: Vec<Recipient>,
 }
 
-/// Reading who was told.
+/// Reading who was notified.
 #[async_trait]
-pub trait Tellings: Send + Sync + Debug {
+pub trait DeliveryLog: Send + Sync + Debug {
     /// The news of an incident with their deliveries, oldest first.
-    async fn told(&self, incident: i64) -> Result<Vec<Told>, StorageError>;
+    async fn events_of(&self, incident: i64) -> Result<Vec<NotifiedEvent>, StorageError>;
 }

@@ -8,7 +8,7 @@ use super::words;
 
 /// A peculiarity of one delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub enum Annotation {
     /// An earlier attempt may have arrived.
     PossibleRepeat,
     /// It is delivered long after it was decided.
@@ -37,7 +37,7 @@ pub enum Mark {
     },
 }
 
-impl Mark {
+impl Annotation {
     /// As a sentence.
     #[must_use]
     pub fn in_words(&self) -> String {

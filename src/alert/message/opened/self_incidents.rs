@@ -3,18 +3,21 @@
 //!
 //! Invariant: each text says what still works.
 
-use super::{Told, sentences};
+use super::{Text, sentences};
 use crate::alert::message::facts::{View, advice, step};
 use crate::alert::message::words;
 use crate::watch::Away;
 
-pub(super) fn channel_broken(view: &View<'_>) -> Told {
+pub(super) fn channel_broken(view: &View<'_>) -> Text {
     let channel = view.facts.provider.as_deref().unwrap_or("a channel");
+    if let Some(refused) = &view.facts.refused {
+        return refused_by(channel, refused);
+    }
     // A command takes one channel; several names (`a, b`) are tested all together.
     let one = view.facts.provider.as_deref().filter(|it| !it.contains(','));
     let test =
         one.map_or_else(|| "lookout alert test".into(), |it| format!("lookout alert test {it}"));
-    Told {
+    Text {
         what: format!("messages by {channel} do not get through"),
         subject: format!("messages by {channel} do not get through"),
         lead: vec![format!(
@@ -29,8 +32,24 @@ pub(super) fn channel_broken(view: &View<'_>) -> Told {
     }
 }
 
-pub(super) fn outbox_degraded(view: &View<'_>) -> Told {
-    Told {
+/// The channel works, but not for this.
+fn refused_by(channel: &str, refused: &str) -> Text {
+    Text {
+        what: format!("{channel} refuses {refused}"),
+        subject: format!("{channel} refuses {refused}"),
+        lead: vec![format!(
+            "{channel} takes other messages. Nobody gets these by it until this is put right."
+        )],
+        steps: vec![
+            step("See whether it takes a test message:", &format!("lookout alert test {channel}")),
+            step("See what was not delivered:", "lookout alert dead"),
+        ],
+        by_itself: None,
+    }
+}
+
+pub(super) fn outbox_degraded(view: &View<'_>) -> Text {
+    Text {
         what: "messages are late, or can't be written down".to_owned(),
         subject: "messages are late or can't be written down".to_owned(),
         lead: vec![
@@ -47,7 +66,7 @@ pub(super) fn outbox_degraded(view: &View<'_>) -> Told {
     }
 }
 
-pub(super) fn was_blind(view: &View<'_>) -> Told {
+pub(super) fn was_blind(view: &View<'_>) -> Text {
     let from = view.facts.since.unwrap_or(view.incident.opened_at);
     let until = view.facts.recovered_at.unwrap_or(view.news.at);
     let mut lead = vec![format!(
@@ -78,7 +97,7 @@ pub(super) fn was_blind(view: &View<'_>) -> Told {
             "Find out why: a machine with too little memory or processor time, a stopped process?",
         ),
     };
-    Told {
+    Text {
         what: what.to_owned(),
         subject: what.to_owned(),
         lead,
@@ -88,9 +107,9 @@ pub(super) fn was_blind(view: &View<'_>) -> Told {
 }
 
 /// A loop of the daemon does not move.
-pub(super) fn impaired(view: &View<'_>) -> Told {
+pub(super) fn impaired(view: &View<'_>) -> Text {
     let parts = view.facts.provider.as_deref().unwrap_or("a part of Lookout");
-    Told {
+    Text {
         what: format!("a part of Lookout stands still: {parts}"),
         subject: "a part of Lookout stands still".to_owned(),
         lead: vec![
@@ -107,9 +126,9 @@ pub(super) fn impaired(view: &View<'_>) -> Told {
 }
 
 /// A file can't be used; the version before it still holds.
-pub(super) fn configuration(view: &View<'_>) -> Told {
+pub(super) fn configuration(view: &View<'_>) -> Text {
     let file = view.facts.provider.as_deref().unwrap_or("a file of the configuration");
-    Told {
+    Text {
         what: format!("{file} can't be used as it is now"),
         subject: format!("{file} can't be used"),
         lead: vec![

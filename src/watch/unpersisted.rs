@@ -30,11 +30,7 @@ pub fn news_of(outcome: &Outcome, at: DateTime<Utc>) -> Vec<News> {
 /// That nothing can be recorded, or that it can again.
 #[must_use]
 pub fn storage_news(instance: &str, change: Change, facts: Facts, at: DateTime<Utc>) -> News {
-    let key = FaultKey {
-        instance: instance.to_owned(),
-        schedule: None,
-        kind: IncidentKind::OutboxDegraded,
-    };
+    let key = FaultKey::new(instance, None, IncidentKind::OutboxDegraded);
     let fault =
         FaultWrite { key, severity: Severity::Critical, occasion: None, facts, notify: Vec::new() };
     news(&fault, change, at)
@@ -74,28 +70,28 @@ const BUSY_FOR: Duration = Duration::from_secs(60);
 /// When people hear that nothing can be recorded, and that it is over: once each, however the
 /// error's words change meanwhile.
 #[derive(Debug, Default)]
-pub struct Trouble {
+pub struct StorageOutage {
     /// Boot time of the first failed step.
     since: Option<Duration>,
-    told: Option<Told>,
+    reported: Option<Reported>,
 }
 
 #[derive(Debug)]
-struct Told;
+struct Reported;
 
-impl Trouble {
+impl StorageOutage {
     /// How a step ended; what is to be told of it.
     pub fn step(&mut self, error: Option<&StorageError>, boot: Duration) -> Option<Change> {
         let Some(error) = error else {
             self.since = None;
-            return self.told.take().map(|_| Change::Resolved);
+            return self.reported.take().map(|_| Change::Resolved);
         };
         let lasts = boot.saturating_sub(*self.since.get_or_insert(boot));
         let may_pass = matches!(error, StorageError::Busy(_)) && lasts < BUSY_FOR;
-        if may_pass || self.told.is_some() {
+        if may_pass || self.reported.is_some() {
             return None;
         }
-        self.told = Some(Told);
+        self.reported = Some(Reported);
         Some(Change::Opened)
     }
 }
@@ -105,18 +101,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_is_told_at_once_and_a_held_database_after_a_minute() {
+    fn a_full_disk_is_reported_at_once_and_a_held_database_after_a_minute() {
         let full = StorageError::Unwritable("no space".into());
         let other = StorageError::Unwritable("input/output error".into());
         let busy = StorageError::Busy("held".into());
         let at = Duration::from_secs;
-        let mut trouble = Trouble::default();
-        assert_eq!(trouble.step(Some(&full), at(10)), Some(Change::Opened));
-        assert_eq!(trouble.step(Some(&other), at(11)), None, "other words, the same trouble");
-        assert_eq!(trouble.step(None, at(12)), Some(Change::Resolved));
-        assert_eq!(trouble.step(Some(&busy), at(20)), None);
-        assert_eq!(trouble.step(None, at(25)), None, "nobody has heard of it");
-        assert_eq!(trouble.step(Some(&busy), at(30)), None);
-        assert_eq!(trouble.step(Some(&busy), at(90)), Some(Change::Opened));
+        let mut outage = StorageOutage::default();
+        assert_eq!(outage.step(Some(&full), at(10)), Some(Change::Opened));
+        assert_eq!(outage.step(Some(&other), at(11)), None, "other words, the same outage");
+        assert_eq!(outage.step(None, at(12)), Some(Change::Resolved));
+        assert_eq!(outage.step(Some(&busy), at(20)), None);
+        assert_eq!(outage.step(None, at(25)), None, "nobody has heard of it");
+        assert_eq!(outage.step(Some(&busy), at(30)), None);
+        assert_eq!(outage.step(Some(&busy), at(90)), Some(Change::Opened));
     }
 }

@@ -3,17 +3,17 @@
 //! Change a text in `src/alert/message/`, then `cargo insta review`, and read it as somebody who
 //! was woken by it.
 
-use lookout::alert::message::{self, Heard, compose};
+use lookout::alert::message::{self, AlreadyNotified, compose};
 use lookout::watch::IncidentKind;
 
-use crate::alert_news::{opened, resolved};
+use crate::alert::news::{opened, resolved};
 
 /// Opening and end, one under the other.
 pub(crate) fn told(kind: IncidentKind) -> String {
     let opening = opened(kind);
     let end = resolved(&opening);
-    let open = compose(&opening, Heard::Nothing(&opening), vec![]);
-    let over = compose(&end, Heard::Before, vec![]);
+    let open = compose(&opening, AlreadyNotified::No(&opening), vec![]);
+    let over = compose(&end, AlreadyNotified::Yes, vec![]);
     format!("{}\n{}\n{}", open.subject, message::plain(&open), message::plain(&over))
 }
 
@@ -105,8 +105,8 @@ fn run_timed_out() {
     WARNING prod: the 05:00 run of image-review did not end in time and was
     stopped (incident 142)
 
-    It had 45 min and some minutes more to finish, and was still working. What it
-    had finished is kept; the rest waits for the next run.
+    It had 45 min and some minutes more to finish. What it had finished is kept;
+    the rest waits for the next run.
 
     Do now
       1. See what the run printed:
@@ -385,14 +385,13 @@ fn credentials_rejected() {
 #[test]
 fn quota_exhausted() {
     insta::assert_snapshot!(told(IncidentKind::QuotaExhausted), @"
-    Lookout prod: quota or budget for Gemini is used up (incident 142)
-    CRITICAL prod: the quota or the budget for Gemini is used up (incident 142)
+    Lookout prod: quota or credit for Gemini is used up (incident 142)
+    CRITICAL prod: the quota or the credit for Gemini is used up (incident 142)
 
     No more images are reviewed until there is room again. They wait.
 
     Do now
-      1. Raise the quota or the credit with the provider, or [budget] in
-         lookout.toml.
+      1. Raise the quota or the credit with the provider.
       2. See what is left:
            lookout doctor
 
@@ -406,7 +405,7 @@ fn quota_exhausted() {
     Incident 142 · prod/image-review/quota_exhausted · message 1
     No more reminders: lookout incident ack 142
 
-    RESOLVED prod: there is quota and budget for Gemini again (incident 142)
+    RESOLVED prod: there is quota for Gemini again (incident 142)
 
     It began at 05:12 UTC and was over at 06:24 UTC, after 1 h 12 min. 2 runs were
     affected.
@@ -425,16 +424,18 @@ fn quota_exhausted() {
 fn image_errors() {
     insta::assert_snapshot!(told(IncidentKind::ImageErrors), @"
     Lookout prod: many images of image-review end in error (incident 142)
-    WARNING prod: 90 images of the 05:00 run of image-review ended in error
+    WARNING prod: 93 images of the 05:00 run of image-review ended in error
     (incident 142)
 
-    Each was tried three times and is left alone now, marked as an error.
+    Each is marked as an error and not tried again. The provider blocked 3 of
+    them.
 
     Do now
       1. See what the run printed:
            lookout runs show 0199a0c4-5e00-7c3a-9a51-1f2e3d4c5b6a --log
-      2. Once the cause is gone, take them again:
-           lookout rerun --status auto_review_error
+      2. Once the cause is gone, review them again (without --yes it only lists
+         them):
+           lookout rerun --status auto_review_error --yes
 
     Started: 05:00 UTC
     Ended: 05:11:58 UTC
@@ -584,4 +585,86 @@ fn was_blind() {
     --
     Incident 142 · prod/image-review/was_blind · message 2
     ");
+}
+
+/// Every kind that a guarded job of any sort may have.
+const OF_ANY_JOB: [IncidentKind; 8] = [
+    IncidentKind::RunMissed,
+    IncidentKind::RunStalled,
+    IncidentKind::RunTimedOut,
+    IncidentKind::SignalMissing,
+    IncidentKind::RunFailed,
+    IncidentKind::ProviderUnavailable,
+    IncidentKind::CredentialsRejected,
+    IncidentKind::QuotaExhausted,
+];
+
+#[test]
+fn a_job_that_reviews_no_images_is_not_said_to_have_any() {
+    for kind in OF_ANY_JOB {
+        let mut opening = opened(kind);
+        opening.incident.schedule = Some("backup".into());
+        opening.incident.key = format!("prod/backup/{kind}");
+        opening.facts = lookout::watch::Facts {
+            reviews_images: false,
+            counts: std::collections::BTreeMap::new(),
+            log_tail: vec![],
+            detail: None,
+            signal: None,
+            ..opening.facts
+        };
+        let message = compose(&opening, AlreadyNotified::No(&opening), vec![]);
+        let text = message::plain(&message);
+        assert!(!text.contains("image"), "{text}");
+    }
+}
+
+#[test]
+fn a_next_run_that_is_over_when_the_message_is_read_is_not_announced() {
+    let opening = opened(IncidentKind::RunFailed);
+    let says_next = |news: &lookout::watch::News, annotations| {
+        let message = compose(news, AlreadyNotified::No(news), annotations);
+        message::plain(&message).contains("next run")
+    };
+    assert!(says_next(&opening, vec![]));
+    let late = message::Annotation::Late { by: chrono::TimeDelta::hours(2), because: None };
+    assert!(!says_next(&opening, vec![late]));
+    assert!(!says_next(&crate::alert::news::reminder(&opening), vec![]), "four hours later");
+}
+
+#[test]
+fn a_rejected_key_beside_a_good_one_stops_nothing() {
+    let mut news = opened(IncidentKind::CredentialsRejected);
+    news.facts.counts = [("succeeded".to_owned(), 6), ("remaining".to_owned(), 0)].into();
+    let text = message::plain(&compose(&news, AlreadyNotified::No(&news), vec![]));
+    assert!(!text.contains("Every run fails") && !text.contains("images wait"), "{text}");
+}
+
+#[test]
+fn a_budget_is_called_a_budget() {
+    let mut news = opened(IncidentKind::QuotaExhausted);
+    news.facts.provider = Some("budget".into());
+    news.facts.faults = Some(1);
+    let message = compose(&news, AlreadyNotified::No(&news), vec![]);
+    let text = message::plain(&message);
+    assert_eq!(message.headline(), "CRITICAL prod: the budget is used up (incident 142)");
+    assert!(!text.contains("1 call") && !text.contains("provider"), "{text}");
+}
+
+#[test]
+fn blocked_images_are_not_called_tried_three_times() {
+    let mut news = opened(IncidentKind::ImageErrors);
+    news.facts.counts = [("errored".to_owned(), 0), ("blocked".to_owned(), 25)].into();
+    let message = compose(&news, AlreadyNotified::No(&news), vec![]);
+    assert!(message.headline().contains("25 images"), "{}", message.headline());
+    assert!(message::plain(&message).contains("The provider blocked them."));
+}
+
+#[test]
+fn beginning_and_end_say_the_same_since_when() {
+    let opening = opened(IncidentKind::ProviderUnavailable);
+    let mut end = resolved(&opening);
+    end.facts.since = opening.facts.since;
+    let text = message::plain(&compose(&end, AlreadyNotified::Yes, vec![]));
+    assert!(text.contains("It began at 05:04:11 UTC"), "{text}");
 }

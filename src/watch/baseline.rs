@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_far_beyond_all_before_it_is_told_with_the_numbers() {
+    fn a_run_far_beyond_all_before_it_is_reported_with_the_numbers() {
         let usual = runs(&[1190.0, 1200.0, 1210.0, 1180.0, 1220.0, 1230.0, 1170.0, 1200.0]);
         let Some(Length::Short(short)) = length(Duration::from_secs(12), &usual) else { panic!() };
         assert_eq!(

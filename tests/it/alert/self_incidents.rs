@@ -1,17 +1,17 @@
 //! What people read when Lookout itself is the trouble: a part that stands still, a file that can't be
 //! used, an absence by its reason; and a backlog that grows.
 
-use lookout::alert::message::{self, Heard, compose};
+use lookout::alert::message::{self, AlreadyNotified, compose};
 use lookout::watch::{Away, IncidentKind};
 
-use crate::alert_news::{opened, resolved};
+use crate::alert::news::{opened, resolved};
 
 /// Opening and end, one under the other.
 fn told(kind: IncidentKind) -> String {
     let opening = opened(kind);
     let end = resolved(&opening);
-    let open = compose(&opening, Heard::Nothing(&opening), vec![]);
-    let over = compose(&end, Heard::Before, vec![]);
+    let open = compose(&opening, AlreadyNotified::No(&opening), vec![]);
+    let over = compose(&end, AlreadyNotified::Yes, vec![]);
     format!("{}\n{}\n{}", open.subject, message::plain(&open), over.headline())
 }
 
@@ -116,7 +116,7 @@ fn an_absence_is_called_what_it_was() {
     ] {
         let mut news = opened(IncidentKind::WasBlind);
         news.facts.away = Some(away);
-        let message = compose(&news, Heard::Nothing(&news), vec![]);
+        let message = compose(&news, AlreadyNotified::No(&news), vec![]);
         assert_eq!(message.headline(), format!("INFO prod: {what} (incident 142)"));
     }
 }

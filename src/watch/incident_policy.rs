@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::baseline::{self, Backlog};
 use super::faults::{CAUSES, Fault, Source, Standing};
 use super::history::Summary;
 use super::incidents::{FaultKey, FaultWrite, IncidentWrite, Occasion, OpenIncident};
 use super::judge::cause_of;
 use super::observed::Observed;
-use super::usual::{self, Backlog};
 use super::{Facts, IncidentKind, IncidentState, Severity, Verdict, facts};
 use crate::schedule::{Job, Schedule};
 
@@ -33,9 +33,9 @@ const RESOLVED_BY_A_GOOD_RUN: [IncidentKind; 11] = [
     IncidentKind::ImageErrors,
 ];
 
-/// What a diagnosis is made from.
+/// What a decision is made from.
 #[derive(Clone, Copy, Debug)]
-pub struct Patient<'a> {
+pub struct RunContext<'a> {
     /// `[service] instance`.
     pub instance: &'a str,
     /// The configuration the run started with.
@@ -52,10 +52,9 @@ pub struct Patient<'a> {
     pub boot: Duration,
 }
 
-impl Patient<'_> {
+impl RunContext<'_> {
     fn key(&self, kind: IncidentKind) -> FaultKey {
-        let schedule = Some(self.schedule.name.as_str().to_owned());
-        FaultKey { instance: self.instance.to_owned(), schedule, kind }
+        FaultKey::new(self.instance, Some(self.schedule.name.as_str()), kind)
     }
 
     fn open(&self, kind: IncidentKind) -> Option<&OpenIncident> {
@@ -124,19 +123,6 @@ fn severity(kind: IncidentKind, nth: u32) -> Severity {
     }
 }
 
-/// The incident a bad verdict is, if nobody else is the cause.
-fn symptom(verdict: Verdict) -> Option<IncidentKind> {
-    match verdict {
-        Verdict::NoSignal => Some(IncidentKind::SignalMissing),
-        Verdict::Failed | Verdict::Interrupted => Some(IncidentKind::RunFailed),
-        Verdict::TimedOut => Some(IncidentKind::RunTimedOut),
-        Verdict::Stalled => Some(IncidentKind::RunStalled),
-        Verdict::Missed => Some(IncidentKind::RunMissed),
-        // Visible, with their reason; `unobserved` is told in one digest.
-        Verdict::Completed | Verdict::Skipped | Verdict::Unobserved => None,
-    }
-}
-
 /// Whether the faults of this kind are an outage now.
 fn stands(fault: &Fault, boot: Duration) -> Standing {
     fault.standing(fault.last.source, boot)
@@ -144,16 +130,16 @@ fn stands(fault: &Fault, boot: Duration) -> Standing {
 
 /// While a run goes on: outages that begin or end.
 #[must_use]
-pub fn while_running(patient: &Patient<'_>) -> Vec<IncidentWrite> {
+pub fn while_running(context: &RunContext<'_>) -> Vec<IncidentWrite> {
     let mut writes = Vec::new();
-    for (kind, fault) in patient.observed.faults.iter().filter(|(kind, _)| CAUSES.contains(kind)) {
-        let facts = || facts::with_fault(patient.facts.clone(), patient.observed, kind);
-        match stands(fault, patient.boot) {
-            Standing::Open if !patient.is_known(kind) => {
-                writes.push(patient.fault(kind, severity(kind, patient.nth(kind)), facts()));
+    for (kind, fault) in context.observed.faults.iter().filter(|(kind, _)| CAUSES.contains(kind)) {
+        let facts = || facts::with_fault(context.facts.clone(), context.observed, kind);
+        match stands(fault, context.boot) {
+            Standing::Open if !context.is_known(kind) => {
+                writes.push(context.fault(kind, severity(kind, context.nth(kind)), facts()));
             }
-            Standing::Recovered if patient.open(kind).is_some() => {
-                let key = patient.key(kind).text();
+            Standing::Recovered if context.open(kind).is_some() => {
+                let key = context.key(kind).text();
                 writes.push(IncidentWrite::Over { key, facts: Box::new(facts()) });
             }
             Standing::Open | Standing::Recovered | Standing::Noise => {}
@@ -164,88 +150,104 @@ pub fn while_running(patient: &Patient<'_>) -> Vec<IncidentWrite> {
 
 /// The run has stalled. An open outage of the same run takes it in.
 #[must_use]
-pub fn stalled(patient: &Patient<'_>) -> Vec<IncidentWrite> {
-    let cause = CAUSES.into_iter().find(|kind| patient.is_known(*kind));
+pub fn stalled(context: &RunContext<'_>) -> Vec<IncidentWrite> {
+    let cause = CAUSES.into_iter().find(|kind| context.is_known(*kind));
     match cause {
         Some(kind) => {
             let line = "the run stands still".to_owned();
-            let is_told = patient.open(kind).is_some_and(|open| open.facts.also.contains(&line));
-            if is_told {
+            let is_known = context.open(kind).is_some_and(|open| open.facts.also.contains(&line));
+            if is_known {
                 return Vec::new();
             }
-            let mut facts = facts::with_fault(patient.facts.clone(), patient.observed, kind);
+            let mut facts = facts::with_fault(context.facts.clone(), context.observed, kind);
             facts.also.push(line);
-            vec![patient.fault(kind, severity(kind, patient.nth(kind)), facts)]
+            vec![context.fault(kind, severity(kind, context.nth(kind)), facts)]
         }
-        None if patient.is_known(IncidentKind::RunStalled) => Vec::new(),
+        None if context.is_known(IncidentKind::RunStalled) => Vec::new(),
         None => {
             let kind = IncidentKind::RunStalled;
-            vec![patient.fault(kind, severity(kind, 1), patient.facts.clone())]
+            vec![context.fault(kind, severity(kind, 1), context.facts.clone())]
         }
     }
 }
 
 /// The run moves again: its stall is over.
 #[must_use]
-pub fn moving(patient: &Patient<'_>) -> Vec<IncidentWrite> {
-    if !patient.is_known(IncidentKind::RunStalled) {
+pub fn moving(context: &RunContext<'_>) -> Vec<IncidentWrite> {
+    if !context.is_known(IncidentKind::RunStalled) {
         return Vec::new();
     }
-    let key = patient.key(IncidentKind::RunStalled).text();
-    let facts = Facts { recovered_at: patient.facts.last_activity_at, ..patient.facts.clone() };
+    let key = context.key(IncidentKind::RunStalled).text();
+    let facts = Facts { recovered_at: context.facts.last_activity_at, ..context.facts.clone() };
     vec![IncidentWrite::Over { key, facts: Box::new(facts) }]
 }
 
 /// The run, or the slot without one, has its verdict.
 #[must_use]
-pub fn at_the_end(patient: &Patient<'_>, verdict: Verdict) -> Vec<IncidentWrite> {
-    let mut writes = while_running(patient);
+pub fn at_the_end(context: &RunContext<'_>, verdict: Verdict) -> Vec<IncidentWrite> {
+    let mut writes = while_running(context);
     if verdict == Verdict::Completed {
-        writes.retain(|write| !is_over_by_a_good_end(patient, write));
+        writes.retain(|write| !is_over_by_a_good_end(context, write));
     }
-    let has_image_errors = has_image_errors(patient.schedule, patient.observed);
+    let has_image_errors = has_image_errors(context.schedule, context.observed);
     if has_image_errors {
         let kind = IncidentKind::ImageErrors;
-        let facts = facts::with_fault(patient.facts.clone(), patient.observed, kind);
-        writes.push(patient.fault(kind, severity(kind, 1), facts));
+        let facts = facts::with_fault(context.facts.clone(), context.observed, kind);
+        writes.push(context.fault(kind, severity(kind, 1), facts));
     }
     if verdict == Verdict::Completed {
         let kept = if has_image_errors { Some(IncidentKind::ImageErrors) } else { None };
-        writes.extend(good_run(patient, kept));
+        writes.extend(good_run(context, kept));
         return writes;
     }
-    let Some(symptom) = symptom(verdict) else { return writes };
-    let Some(cause) = cause_of(patient.observed, patient.boot) else {
-        let mut severity = severity(symptom, patient.nth(symptom));
-        if verdict == Verdict::Stalled {
+    let Some(symptom) = verdict.symptom().filter(|it| *it != IncidentKind::WasBlind) else {
+        // `unobserved` slots are told in one digest, by the watchdog.
+        return writes;
+    };
+    // Cause before symptom: a run that stood still until it was stopped did not lack time.
+    let symptom = match verdict {
+        Verdict::TimedOut if context.is_known(IncidentKind::RunStalled) => IncidentKind::RunStalled,
+        Verdict::TimedOut
+        | Verdict::NoSignal
+        | Verdict::Failed
+        | Verdict::Stalled
+        | Verdict::Interrupted
+        | Verdict::Missed
+        | Verdict::Completed
+        | Verdict::Skipped
+        | Verdict::Unobserved => symptom,
+    };
+    let Some(cause) = cause_of(context.observed, context.boot) else {
+        let mut severity = severity(symptom, context.nth(symptom));
+        if symptom == IncidentKind::RunStalled {
             // It was not only noticed: the run had to be killed for it.
             severity = Severity::Critical;
         }
-        writes.push(patient.fault(symptom, severity, patient.facts.clone()));
+        writes.push(context.fault(symptom, severity, context.facts.clone()));
         return writes;
     };
-    let mut facts = facts::with_fault(patient.facts.clone(), patient.observed, cause);
-    facts.also.insert(0, told_as_symptom(verdict, patient.facts));
+    let mut facts = facts::with_fault(context.facts.clone(), context.observed, cause);
+    facts.also.insert(0, as_symptom(verdict, context.facts));
     writes.retain(|write| !is_fault_of(write, cause));
-    writes.push(patient.fault(cause, severity(cause, patient.nth(cause)), facts));
+    writes.push(context.fault(cause, severity(cause, context.nth(cause)), facts));
     writes
 }
 
 /// What a good run left behind, beside what the ones before it did.
 #[must_use]
-pub fn left_over(patient: &Patient<'_>, before: &[Summary]) -> Option<IncidentWrite> {
+pub fn left_over(context: &RunContext<'_>, before: &[Summary]) -> Option<IncidentWrite> {
     let kind = IncidentKind::BacklogGrowing;
-    match usual::backlog(patient.facts.counts.get("remaining").copied(), before) {
+    match baseline::backlog(context.facts.counts.get("remaining").copied(), before) {
         Backlog::Growing(lefts) => {
             let numbers: Vec<String> = lefts.iter().map(u64::to_string).collect();
             let line = format!("left after the last {} runs: {}", lefts.len(), numbers.join(", "));
-            let facts = Facts { detail: Some(line), ..patient.facts.clone() };
-            Some(patient.fault(kind, severity(kind, 1), facts))
+            let facts = Facts { detail: Some(line), ..context.facts.clone() };
+            Some(context.fault(kind, severity(kind, 1), facts))
         }
-        Backlog::NotGrowing if patient.open(kind).is_some() => {
-            let key = patient.key(kind).text();
-            let recovered_at = patient.facts.ended_at;
-            let facts = Box::new(Facts { recovered_at, ..patient.facts.clone() });
+        Backlog::NotGrowing if context.open(kind).is_some() => {
+            let key = context.key(kind).text();
+            let recovered_at = context.facts.ended_at;
+            let facts = Box::new(Facts { recovered_at, ..context.facts.clone() });
             Some(IncidentWrite::Over { key, facts })
         }
         Backlog::NotGrowing | Backlog::Unknown => None,
@@ -254,15 +256,15 @@ pub fn left_over(patient: &Patient<'_>, before: &[Summary]) -> Option<IncidentWr
 
 /// Patterns never say that something is over; a run that ends well does. The review says itself
 /// what is over: a key that was dropped is still dead when the others have done the work.
-fn is_over_by_a_good_end(patient: &Patient<'_>, write: &IncidentWrite) -> bool {
+fn is_over_by_a_good_end(context: &RunContext<'_>, write: &IncidentWrite) -> bool {
     CAUSES.into_iter().any(|kind| {
-        let fault = patient.observed.faults.of(kind);
-        is_fault_of(write, kind) && fault.is_some_and(|fault| ends_with_the_run(patient, fault))
+        let fault = context.observed.faults.of(kind);
+        is_fault_of(write, kind) && fault.is_some_and(|fault| ends_with_the_run(context, fault))
     })
 }
 
-fn ends_with_the_run(patient: &Patient<'_>, fault: &Fault) -> bool {
-    match patient.schedule.job {
+fn ends_with_the_run(context: &RunContext<'_>, fault: &Fault) -> bool {
+    match context.schedule.job {
         Job::Review { .. } => false,
         Job::Command(_) | Job::Http(_) => fault.last.source == Source::Counted,
     }
@@ -276,7 +278,7 @@ fn is_fault_of(write: &IncidentWrite, kind: IncidentKind) -> bool {
 }
 
 /// `the 05:00 run failed: exit code 75`.
-fn told_as_symptom(verdict: Verdict, facts: &Facts) -> String {
+fn as_symptom(verdict: Verdict, facts: &Facts) -> String {
     let what = match verdict {
         Verdict::NoSignal => "ended without its signal",
         Verdict::Failed => "failed",
@@ -294,24 +296,24 @@ fn told_as_symptom(verdict: Verdict, facts: &Facts) -> String {
 }
 
 /// A good run resolves what is open for its schedule, unless the same trouble is still there.
-fn good_run(patient: &Patient<'_>, kept: Option<IncidentKind>) -> Vec<IncidentWrite> {
+fn good_run(context: &RunContext<'_>, kept: Option<IncidentKind>) -> Vec<IncidentWrite> {
     let mut writes = Vec::new();
     for kind in RESOLVED_BY_A_GOOD_RUN {
         let still_there = kept == Some(kind)
-            || patient.observed.faults.of(kind).is_some_and(|fault| {
-                match stands(fault, patient.boot) {
+            || context.observed.faults.of(kind).is_some_and(|fault| {
+                match stands(fault, context.boot) {
                     // Told by `while_running`.
                     Standing::Recovered => true,
-                    Standing::Open => !ends_with_the_run(patient, fault),
+                    Standing::Open => !ends_with_the_run(context, fault),
                     Standing::Noise => false,
                 }
             });
-        if still_there || patient.open(kind).is_none() {
+        if still_there || context.open(kind).is_none() {
             continue;
         }
-        let recovered_at = patient.facts.ended_at;
-        let facts = Facts { recovered_at, ..patient.facts.clone() };
-        let key = patient.key(kind).text();
+        let recovered_at = context.facts.ended_at;
+        let facts = Facts { recovered_at, ..context.facts.clone() };
+        let key = context.key(kind).text();
         writes.push(IncidentWrite::Over { key, facts: Box::new(facts) });
     }
     writes
@@ -340,5 +342,5 @@ pub fn is_reminder_due(open: &OpenIncident, now: DateTime<Utc>) -> bool {
         (Severity::Critical, 1) => TimeDelta::hours(3),
         (Severity::Critical | Severity::Warning, _) => TimeDelta::hours(24),
     };
-    open.incident.state == IncidentState::Open && now - open.told_at >= wait
+    open.incident.state == IncidentState::Open && now - open.notified_at >= wait
 }

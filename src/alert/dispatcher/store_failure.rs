@@ -5,11 +5,11 @@ use crate::storage::StorageError;
 
 /// What was last said about the store.
 #[derive(Debug, Default)]
-pub(super) struct StoreTrouble {
+pub(super) struct StoreFailure {
     said: Option<String>,
 }
 
-impl StoreTrouble {
+impl StoreFailure {
     /// It failed.
     pub(super) fn seen(&mut self, who: &str, error: &StorageError) {
         let text = error.to_string();

@@ -40,6 +40,7 @@ pub(crate) fn opened(kind: IncidentKind) -> News {
             timezone: Some("UTC".into()),
             run: Some(RUN.into()),
             next_due_at: Some(at("2026-11-22T06:00:00Z")),
+            reviews_images: true,
             ..facts(kind)
         },
     }

@@ -3,14 +3,14 @@
 
 #![expect(clippy::too_many_lines, reason = "a snapshot stands in its test")]
 
-use lookout::alert::message::{self, Heard, Mark, Message, compose};
+use lookout::alert::message::{self, AlreadyNotified, Annotation, Message, compose};
 use lookout::redact::Redactor;
 use lookout::watch::{Change, Facts, INCIDENT_KINDS, IncidentKind, News, Severity};
 
 use serde_json::Value;
 
-use crate::alert_messages::told;
-use crate::alert_news::{at, opened, reminder, resolved};
+use crate::alert::messages::told;
+use crate::alert::news::{at, opened, reminder, resolved};
 
 fn unreachable() -> News {
     let mut news = opened(IncidentKind::ProviderUnavailable);
@@ -24,7 +24,7 @@ fn unreachable() -> News {
 #[test]
 fn what_could_not_be_reached_is_never_called_a_503() {
     let news = unreachable();
-    let message = compose(&news, Heard::Nothing(&news), vec![]);
+    let message = compose(&news, AlreadyNotified::No(&news), vec![]);
     insta::assert_snapshot!(message::plain(&message), @"
     WARNING prod: Gemini could not be reached (incident 142)
 
@@ -63,7 +63,7 @@ fn what_could_not_be_reached_is_never_called_a_503() {
 #[test]
 fn a_reminder_says_how_long_and_how_many() {
     let news = reminder(&opened(IncidentKind::SignalMissing));
-    let message = compose(&news, Heard::Before, vec![]);
+    let message = compose(&news, AlreadyNotified::Yes, vec![]);
     insta::assert_snapshot!(message.headline(), @"CRITICAL, still open after 4 h, prod: the 05:00 run of image-review ended without saying that it was done (incident 142)");
     assert!(message.lead.join(" ").contains("5 runs are affected since 05:12 UTC."));
 }
@@ -73,9 +73,9 @@ fn what_got_worse_says_so_unless_nobody_heard_of_it_before() {
     let mut news = opened(IncidentKind::RunTimedOut);
     news.change = Change::Raised;
     news.incident.severity = Severity::Critical;
-    let raised = compose(&news, Heard::Before, vec![]).headline();
+    let raised = compose(&news, AlreadyNotified::Yes, vec![]).headline();
     insta::assert_snapshot!(raised, @"CRITICAL, worse than before, prod: the 05:00 run of image-review did not end in time and was stopped (incident 142)");
-    let first = compose(&news, Heard::Nothing(&news), vec![]).headline();
+    let first = compose(&news, AlreadyNotified::No(&news), vec![]).headline();
     insta::assert_snapshot!(first, @"CRITICAL prod: the 05:00 run of image-review did not end in time and was stopped (incident 142)");
 }
 
@@ -83,11 +83,12 @@ fn what_got_worse_says_so_unless_nobody_heard_of_it_before() {
 fn beginning_and_end_are_told_at_once_to_whom_has_not_heard_of_the_beginning() {
     let opening = opened(IncidentKind::ProviderUnavailable);
     let end = resolved(&opening);
-    let late = Mark::Late {
+    let late = Annotation::Late {
         by: chrono::TimeDelta::minutes(110),
         because: Some("the mail server could not be reached: connection refused".into()),
     };
-    let message = compose(&end, Heard::Nothing(&opening), vec![late, Mark::PossibleRepeat]);
+    let message =
+        compose(&end, AlreadyNotified::No(&opening), vec![late, Annotation::PossibleRepeat]);
     insta::assert_snapshot!(message::plain(&message), @"
     RESOLVED prod: Gemini answers 503 again and again; that is over (incident 142)
 
@@ -114,7 +115,7 @@ fn beginning_and_end_are_told_at_once_to_whom_has_not_heard_of_the_beginning() {
 fn other_zones_are_told_in_their_time_and_in_utc() {
     let mut news = opened(IncidentKind::RunMissed);
     news.facts.timezone = Some("Europe/Berlin".into());
-    let message = compose(&news, Heard::Nothing(&news), vec![]);
+    let message = compose(&news, AlreadyNotified::No(&news), vec![]);
     insta::assert_snapshot!(message::plain(&message), @"
     CRITICAL prod: the 06:00 run of image-review did not start (incident 142)
 
@@ -141,9 +142,9 @@ fn other_zones_are_told_in_their_time_and_in_utc() {
 fn the_subject_is_the_same_for_all_messages_of_an_incident() {
     for kind in INCIDENT_KINDS {
         let opening = opened(kind);
-        let first = compose(&opening, Heard::Nothing(&opening), vec![]);
+        let first = compose(&opening, AlreadyNotified::No(&opening), vec![]);
         for later in [reminder(&opening), resolved(&opening)] {
-            assert_eq!(compose(&later, Heard::Before, vec![]).subject, first.subject);
+            assert_eq!(compose(&later, AlreadyNotified::Yes, vec![]).subject, first.subject);
         }
     }
 }
@@ -165,15 +166,17 @@ fn no_message_uses_words_of_the_inside_or_is_wider_than_a_mail() {
 
 #[test]
 fn every_mark_says_what_is_peculiar() {
-    let marks = [
-        Mark::PossibleRepeat,
-        Mark::Late { by: chrono::TimeDelta::hours(2), because: None },
-        Mark::InsteadOf { because: "team-slack could not deliver it: Slack refused: 404".into() },
-        Mark::OthersTold { channels: vec!["oncall".into(), "ops".into()] },
-        Mark::NotRecorded,
-        Mark::HeldBack { n: 3 },
+    let annotations = [
+        Annotation::PossibleRepeat,
+        Annotation::Late { by: chrono::TimeDelta::hours(2), because: None },
+        Annotation::InsteadOf {
+            because: "team-slack could not deliver it: Slack refused: 404".into(),
+        },
+        Annotation::OthersTold { channels: vec!["oncall".into(), "ops".into()] },
+        Annotation::NotRecorded,
+        Annotation::HeldBack { n: 3 },
     ];
-    let words: Vec<String> = marks.iter().map(Mark::in_words).collect();
+    let words: Vec<String> = annotations.iter().map(Annotation::in_words).collect();
     insta::assert_snapshot!(words.join("\n"), @"
     Possible repeat: an earlier attempt to send this may have arrived.
     Told late by 2 h.
@@ -187,7 +190,8 @@ fn every_mark_says_what_is_peculiar() {
 #[test]
 fn slack_gets_a_header_a_coloured_body_and_literal_quotes() {
     let opening = opened(IncidentKind::ProviderUnavailable);
-    let message = compose(&opening, Heard::Nothing(&opening), vec![Mark::PossibleRepeat]);
+    let message =
+        compose(&opening, AlreadyNotified::No(&opening), vec![Annotation::PossibleRepeat]);
     let json = serde_json::to_string_pretty(&message::slack(&message)).unwrap();
     insta::assert_snapshot!(json, @r##"
     {
@@ -306,7 +310,8 @@ fn slack_gets_a_header_a_coloured_body_and_literal_quotes() {
 #[test]
 fn software_gets_fields() {
     let opening = opened(IncidentKind::SignalMissing);
-    let message = compose(&opening, Heard::Nothing(&opening), vec![Mark::PossibleRepeat]);
+    let message =
+        compose(&opening, AlreadyNotified::No(&opening), vec![Annotation::PossibleRepeat]);
     let json = message::json(&message, "msg_prod_142_1", at("2026-11-22T05:12:01Z"));
     insta::assert_snapshot!(serde_json::to_string_pretty(&json).unwrap(), @r#"
     {
@@ -371,7 +376,7 @@ fn hostile(detail: &str) -> Message {
     news.facts.also = vec![detail.into(); 30];
     news.facts.log_tail = vec![detail.into(); 500];
     let news = message::redacted(&news, &Redactor::default());
-    compose(&news, Heard::Nothing(&news), vec![])
+    compose(&news, AlreadyNotified::No(&news), vec![])
 }
 
 /// All strings of a JSON value.
@@ -449,7 +454,7 @@ fn secrets_that_slipped_into_facts_do_not_leave() {
     };
     let redactor = Redactor::new([lookout::secret::Secret::new("hunter-two-22")]);
     let news = message::redacted(&news, &redactor);
-    let message = compose(&news, Heard::Nothing(&news), vec![]);
+    let message = compose(&news, AlreadyNotified::No(&news), vec![]);
     for text in [
         format!("{message:?}"),
         message::plain(&message),

@@ -15,26 +15,29 @@ use crate::watch::incidents::{IncidentWrite, Outcome};
 
 /// Since the last news of it: a file that is moved or edited is gone for a moment, and a schedule
 /// that is off may be run by hand.
-const PATIENCE: TimeDelta = TimeDelta::minutes(10);
+const GONE_FOR: TimeDelta = TimeDelta::minutes(10);
 
 /// How often it is looked for: plans of ten thousand schedules are not read in passing.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Watchdog {
-    pub(super) async fn close_withdrawn(
+    pub(super) async fn close_removed_schedules(
         &mut self,
         now: DateTime<Utc>,
         stepped: &mut Stepped,
     ) -> Result<(), StorageError> {
         let boot = self.clock.boot();
-        if self.looked_for_withdrawn.is_some_and(|last| boot.saturating_sub(last) < LOOK_EVERY) {
+        if self
+            .looked_for_removed_schedules
+            .is_some_and(|last| boot.saturating_sub(last) < POLL_INTERVAL)
+        {
             return Ok(());
         }
-        self.looked_for_withdrawn = Some(boot);
+        self.looked_for_removed_schedules = Some(boot);
         let open = self.incidents.open_incidents().await?;
         let old: Vec<_> = open
             .into_iter()
-            .filter(|open| now - open.told_at >= PATIENCE)
+            .filter(|open| now - open.notified_at >= GONE_FOR)
             .filter_map(|open| Some((open.incident.schedule.clone()?, open.incident.key)))
             .collect();
         if old.is_empty() {

@@ -3,7 +3,7 @@
 //! Never a lone "resolved": whoever has not heard of the beginning is told both at once.
 
 use super::facts::View;
-use super::{Message, Tone, trouble, words};
+use super::{Message, Tone, opened, words};
 use crate::watch::IncidentKind;
 
 /// The end of something that was told.
@@ -15,7 +15,7 @@ pub(super) fn resolved(view: &View<'_>) -> Message {
 
 /// Beginning and end at once, for a channel that has not heard of the beginning.
 pub(super) fn over_already(view: &View<'_>, opening: &View<'_>) -> Message {
-    let what = trouble::what_happened(opening);
+    let what = opened::what_happened(opening);
     let mut message = message(view, format!("{what}; that is over"));
     message.facts = opening.table();
     message.evidence = opening.evidence();
@@ -27,7 +27,7 @@ fn message(view: &View<'_>, what: String) -> Message {
     let end = incident.resolved_at.unwrap_or(view.news.at);
     let mut lead = vec![format!(
         "It began at {} and was over at {}, after {}.",
-        view.times.at(incident.opened_at),
+        view.times.at(view.began_at()),
         view.times.at(end),
         words::duration(view.age())
     )];
@@ -40,19 +40,25 @@ fn message(view: &View<'_>, what: String) -> Message {
         state: Tone::Resolved.word().to_owned(),
         instance: incident.instance.clone(),
         what,
-        subject: trouble::subject(view, &trouble::subject_of(view)),
+        subject: opened::subject(view, &opened::subject_of(view)),
         lead,
         facts: Vec::new(),
         evidence: Vec::new(),
         steps: Vec::new(),
         by_itself: view.next(),
-        marks: Vec::new(),
+        annotations: Vec::new(),
         about: None,
     }
 }
 
 fn works_again(view: &View<'_>) -> String {
     let schedule = view.schedule();
+    if let (IncidentKind::ChannelBroken, Some(withdrawn)) =
+        (view.incident.kind, &view.facts.withdrawn)
+    {
+        let gone = view.facts.refused.as_deref().or(view.facts.provider.as_deref());
+        return format!("{} {withdrawn}; its open incident is closed", gone.unwrap_or("a channel"));
+    }
     if let Some(withdrawn) = &view.facts.withdrawn {
         return format!("{schedule} {withdrawn}; its open incident is closed");
     }
@@ -63,7 +69,7 @@ fn works_again(view: &View<'_>) -> String {
         IncidentKind::SignalMissing => format!("{schedule} says again that it is done"),
         IncidentKind::RunFailed => format!("{schedule} works again"),
         IncidentKind::ProviderUnavailable => {
-            format!("{} is available again", view.provider("the vision service"))
+            format!("{} is available again", view.provider(opened::vision(view)))
         }
         IncidentKind::ImagesUnavailable => {
             format!("{} is available again", view.provider("the image storage"))
@@ -75,12 +81,19 @@ fn works_again(view: &View<'_>) -> String {
             format!("{} accepts our key again", view.provider("the service"))
         }
         IncidentKind::QuotaExhausted => {
-            format!("there is quota and budget for {} again", view.provider("the vision service"))
+            if view.is_budget() {
+                "there is budget again".to_owned()
+            } else {
+                format!("there is quota for {} again", view.provider("a service it needs"))
+            }
         }
         IncidentKind::ImageErrors => format!("the images of {schedule} go through again"),
         IncidentKind::ChannelBroken => {
             let channel = view.facts.provider.as_deref().unwrap_or("all channels");
-            format!("messages by {channel} get through again")
+            match &view.facts.refused {
+                Some(refused) => format!("{channel} no longer refuses {refused}"),
+                None => format!("messages by {channel} get through again"),
+            }
         }
         IncidentKind::OutboxDegraded => {
             "messages are written down and sent in time again".to_owned()

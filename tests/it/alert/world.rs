@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use lookout::alert::channel::{Arrival, Channel, ConfiguredChannel, Envelope, SendError};
-use lookout::alert::condition::Conditions;
-use lookout::alert::dispatcher::{ChannelState, Dispatcher, Handle, Stepped};
-use lookout::alert::message::{Mark, Message};
+use lookout::alert::channel::{Arrival, Channel, ConfiguredChannel, Envelope, Scope, SendError};
+use lookout::alert::delivery_health::DeliveryHealth;
+use lookout::alert::dispatcher::{Dispatcher, Handle, Stepped};
+use lookout::alert::health::ChannelState;
+use lookout::alert::message::{Annotation, Message};
 use lookout::alert::outbox::Outbox;
 use lookout::clock::{Clock, SimClock};
 use lookout::redact::Redactor;
@@ -19,7 +20,7 @@ use lookout::watch::incidents::{
 };
 use lookout::watch::{Facts, IncidentKind, News, Severity};
 
-use crate::alert_news::at;
+use crate::alert::news::at;
 
 /// What a scripted channel does with an attempt.
 pub(crate) enum Act {
@@ -29,9 +30,14 @@ pub(crate) enum Act {
     AcceptAndHang,
 }
 
+/// Why this message to this recipient is refused, if it is.
+type Refuses = Box<dyn Fn(&Message, &str) -> Option<SendError> + Send>;
+
 /// A channel that does what it is told, and remembers what it got.
 pub(crate) struct Script {
     acts: Mutex<VecDeque<Act>>,
+    /// Refused whatever else is said: what `refuses` says of a message and its recipient.
+    refuses: Mutex<Option<Refuses>>,
     otherwise: Mutex<Option<SendError>>,
     to: Vec<String>,
     pub(crate) attempts: Mutex<Vec<(Message, Envelope)>>,
@@ -47,6 +53,7 @@ impl Script {
     pub(crate) fn to(recipients: &[&str], acts: Vec<Act>) -> Arc<Self> {
         Arc::new(Self {
             acts: Mutex::new(acts.into()),
+            refuses: Mutex::new(None),
             otherwise: Mutex::new(None),
             to: recipients.iter().map(|it| (*it).to_owned()).collect(),
             attempts: Mutex::default(),
@@ -59,6 +66,14 @@ impl Script {
         let script = Self::accepting(vec![]);
         script.will_fail(error);
         script
+    }
+
+    /// Refuses some and takes the rest.
+    pub(crate) fn will_refuse(
+        &self,
+        which: impl Fn(&Message, &str) -> Option<SendError> + Send + 'static,
+    ) {
+        *self.refuses.lock().unwrap() = Some(Box::new(which));
     }
 
     pub(crate) fn will_fail(&self, error: SendError) {
@@ -100,6 +115,11 @@ impl Channel for Script {
 
     async fn send(&self, message: &Message, envelope: &Envelope) -> Result<(), SendError> {
         self.attempts.lock().unwrap().push((message.clone(), envelope.clone()));
+        let refused =
+            self.refuses.lock().unwrap().as_ref().and_then(|it| it(message, &envelope.recipient));
+        if let Some(error) = refused {
+            return Err(error);
+        }
         let act = self.acts.lock().unwrap().pop_front();
         let act = act.unwrap_or_else(|| {
             self.otherwise.lock().unwrap().clone().map_or(Act::Accept, Act::Fail)
@@ -124,6 +144,10 @@ pub(crate) fn broken() -> SendError {
     SendError::Broken { reason: "Slack refused: 404 no_service".into() }
 }
 
+pub(crate) fn refused(scope: Scope) -> SendError {
+    SendError::Refused { reason: "(550) no".into(), scope }
+}
+
 pub(crate) fn channel(name: &str, script: &Arc<Script>) -> ConfiguredChannel {
     ConfiguredChannel {
         name: name.into(),
@@ -139,7 +163,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<SimClock>,
     channels: Vec<ConfiguredChannel>,
     dispatcher: Dispatcher,
-    conditions: Option<Conditions>,
+    delivery_health: Option<DeliveryHealth>,
 }
 
 impl World {
@@ -147,7 +171,7 @@ impl World {
         let db = GuardDb::in_memory().unwrap();
         let clock = Arc::new(SimClock::new(at("2026-11-22T05:12:00Z")));
         let dispatcher = dispatcher(&db, &clock, &channels);
-        Self { db, clock, channels, dispatcher, conditions: None }
+        Self { db, clock, channels, dispatcher, delivery_health: None }
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
@@ -168,7 +192,8 @@ impl World {
     pub(crate) fn report_channels(&mut self) {
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
         let incidents = Arc::new(self.db.clone());
-        self.conditions = Some(Conditions::new(self.handle(), incidents, clock, "prod".into()));
+        self.delivery_health =
+            Some(DeliveryHealth::new(self.handle(), incidents, clock, "prod".into()));
     }
 
     pub(crate) fn handle(&self) -> Handle {
@@ -213,8 +238,8 @@ impl World {
     /// Steps until nothing is due; a second between messages passes.
     pub(crate) async fn settle(&mut self) {
         for _ in 0..500 {
-            if let Some(conditions) = &mut self.conditions {
-                conditions.step().await.unwrap();
+            if let Some(delivery_health) = &mut self.delivery_health {
+                delivery_health.step().await.unwrap();
             }
             match self.dispatcher.step().await {
                 Stepped::Busy => {}
@@ -272,18 +297,14 @@ fn dispatcher(db: &GuardDb, clock: &Arc<SimClock>, channels: &[ConfiguredChannel
 }
 
 fn key(schedule: &str) -> FaultKey {
-    FaultKey {
-        instance: "prod".into(),
-        schedule: Some(schedule.into()),
-        kind: IncidentKind::RunMissed,
-    }
+    FaultKey::new("prod", Some(schedule), IncidentKind::RunMissed)
 }
 
 pub(crate) fn is_marked_as_repeat(message: &Message) -> bool {
-    message.marks.contains(&Mark::PossibleRepeat)
+    message.annotations.contains(&Annotation::PossibleRepeat)
 }
 
 /// Marks in words, for looking into.
 pub(crate) fn notes(message: &Message) -> String {
-    message.marks.iter().map(Mark::in_words).collect::<Vec<_>>().join(" ")
+    message.annotations.iter().map(Annotation::in_words).collect::<Vec<_>>().join(" ")
 }
