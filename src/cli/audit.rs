@@ -68,8 +68,8 @@ pub fn print(report: &Report, format: Format, out: &mut impl Write) -> io::Resul
                 Outcome::Delivered => ("delivered", Tone::Good),
                 Outcome::Suppressed => ("told to nobody", Tone::Bad),
                 Outcome::Forgotten => ("no longer kept", Tone::Warning),
-                Outcome::DeadLettered => ("given up", Tone::Bad),
-                Outcome::Waiting => ("on its way", Tone::Warning),
+                Outcome::DeadLettered => ("undelivered", Tone::Bad),
+                Outcome::Waiting => ("being sent", Tone::Warning),
                 Outcome::Missing => ("missing", Tone::Bad),
             };
             table.row([
