@@ -262,6 +262,7 @@ fn end_of(fault: &OpenFault, channels: &[ChannelStatus]) -> End {
         let is_failing = |it: &ChannelStatus| it.retrying > 0 && it.overdue.is_some();
         return if channels.iter().any(is_failing) { End::NotYet } else { End::Recovered };
     }
+    let works = |it: bool| if it { End::Recovered } else { End::NotYet };
     let mut end = End::Removed;
     for channel in channels.iter().filter(|it| fault.channels.contains(&it.name)) {
         let one = match fault.refused.as_deref() {
@@ -279,10 +280,6 @@ fn end_of(fault: &OpenFault, channels: &[ChannelStatus]) -> End {
         };
     }
     end
-}
-
-fn works(it: bool) -> End {
-    if it { End::Recovered } else { End::NotYet }
 }
 
 fn fault_write(key: FaultKey, id: &FaultId, fault: &Fault) -> IncidentWrite {

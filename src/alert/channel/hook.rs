@@ -54,7 +54,11 @@ pub fn slack(url: &Secret) -> Option<String> {
         Service::Discord => Some(
             "Discord takes Slack's form at its webhook address with /slack at the end".to_owned(),
         ),
-        other => Some(other.needs_a_form_of_its_own()),
+        other @ (Service::Teams
+        | Service::GoogleChat
+        | Service::Ntfy
+        | Service::PagerDuty
+        | Service::Telegram) => Some(other.needs_a_form_of_its_own()),
     }
 }
 
@@ -72,7 +76,11 @@ pub fn webhook(url: &Secret) -> Option<String> {
              use kind = \"slack\", or SLACK_WEBHOOK_URL in place of ALERT_WEBHOOK_URL, with that"
                 .to_owned(),
         ),
-        other => Some(other.needs_a_form_of_its_own()),
+        other @ (Service::Teams
+        | Service::GoogleChat
+        | Service::Ntfy
+        | Service::PagerDuty
+        | Service::Telegram) => Some(other.needs_a_form_of_its_own()),
     }
 }
 

@@ -167,7 +167,7 @@ impl Dialogue {
         mail: &[u8],
     ) -> Result<(), SendError> {
         self.open(server).await?;
-        self.sender(from, &[to], mail.is_ascii()).await?;
+        self.sender(from, &[to], mail).await?;
         self.recipient(to).await?;
         self.stage = Stage::Content;
         self.command(Data).await?;
@@ -187,7 +187,7 @@ impl Dialogue {
         to: &'a [(String, Address)],
     ) -> Result<Vec<(&'a str, SendError)>, SendError> {
         self.open(server).await?;
-        self.sender(from, &[], true).await?;
+        self.sender(from, &[], &[]).await?;
         let mut refused = Vec::new();
         for (name, address) in to {
             match self.recipient(address).await {
@@ -231,7 +231,7 @@ impl Dialogue {
         &mut self,
         from: &Address,
         to: &[&Address],
-        is_ascii: bool,
+        mail: &[u8],
     ) -> Result<(), SendError> {
         self.stage = Stage::Sender;
         let mut options = Vec::new();
@@ -246,7 +246,7 @@ impl Dialogue {
                 options.push(MailParameter::SmtpUtfEight);
             }
         }
-        if !is_ascii && self.takes(Extension::EightBitMime) {
+        if !mail.is_ascii() && self.takes(Extension::EightBitMime) {
             options.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
         self.command(Mail::new(Some(from.clone()), options)).await.map_err(|error| match error {
@@ -256,7 +256,10 @@ impl Dialogue {
                      file, to an address that this login may use)"
                 ),
             },
-            other => other,
+            other @ (SendError::Transient { .. }
+            | SendError::Throttled { .. }
+            | SendError::Doubtful { .. }
+            | SendError::Refused { .. }) => other,
         })
     }
 

@@ -135,7 +135,7 @@ fn may_pass(words: &str) -> bool {
 
 /// How much may be sent is used up: `550 5.4.5 Daily user sending limit exceeded` (Gmail), `454
 /// Throttling failure: Daily message quota exceeded` (SES), `451 Maximum credits exceeded`
-/// (SendGrid), `550 5.7.501` and above (Exchange Online). A full mailbox (x.2.x) is another matter.
+/// (`SendGrid`), `550 5.7.501` and above (Exchange Online). A full mailbox (x.2.x) is another matter.
 fn is_limit(words: &str, status: Option<EnhancedStatus>) -> bool {
     let by_status = status.is_some_and(|it| {
         (it.subject, it.detail) == (4, 5)
