@@ -205,6 +205,7 @@ fn after_fault(policy: &Policy, history: &History, fault: Fault, others: Others)
 
 /// Whether a block says itself that what is in the picture is sexual: only one for SAFETY does.
 #[must_use]
+#[expect(clippy::fn_params_excessive_bools, reason = "a fact of the answer, as it is stored")]
 pub fn is_sexual(reason: &str, sexually_explicit: bool) -> bool {
     sexually_explicit && reason.starts_with("SAFETY")
 }

@@ -21,6 +21,7 @@ pub struct Concerned {
 
 /// The refusal behind an error of this kind. `says` is the error in words, keys redacted.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "one table, a refusal a row")]
 pub(super) fn refusal(
     kind: Kind,
     concerned: &Concerned,
