@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use lookout::alert::channel::ChannelKind;
 use lookout::config::problem::Problems;
 use lookout::config::{Config, Location};
