@@ -135,6 +135,11 @@ impl Control {
         self.time_box.is_stopping()
     }
 
+    /// Whether the job was told to end, one way or the other.
+    pub(super) fn is_ending(&self) -> bool {
+        self.time_box.is_ending()
+    }
+
     /// Whether nothing new may be begun.
     pub(super) fn is_box_over(&self) -> bool {
         self.is_stopping() || self.witness.now() >= self.time_box.box_end()

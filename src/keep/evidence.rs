@@ -101,7 +101,7 @@ pub enum Work {
         cwd: PathBuf,
         /// Added to the keeper's own environment; values may hold `${NAME}`.
         env: BTreeMap<String, String>,
-        /// Sent to the main process at the box's end.
+        /// Sent to the job's processes at the box's end.
         stop_signal: String,
         /// Unix user.
         user: Option<String>,
@@ -114,7 +114,7 @@ pub enum Work {
         url: String,
         /// Values may hold `${NAME}`.
         headers: BTreeMap<String, String>,
-        /// Sent as it is.
+        /// May hold `${NAME}`.
         body: Option<String>,
         /// Until the box is full.
         repeat: bool,

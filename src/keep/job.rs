@@ -2,7 +2,8 @@
 //!
 //! The keeper is the subreaper of everything below it, so that a child which left its group, its
 //! session or its parent is still found. What the output means is [`super::witness`]'s business.
-//! Invariant: the run is over when the main process is; nothing of its tree is left then.
+//! Invariant: the run is over when the main process is, or, once the job was told to end, when its
+//! tree is gone or has given the signal; nothing of the tree is left then.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -12,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, WaitOptions, WaitStatus, kill_process};
+use rustix::process::{Pid, WaitOptions, WaitStatus};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -22,7 +23,7 @@ use super::control::Control;
 use super::environment::{User, Variables, resolve, user};
 use super::evidence::cgroup::RunCgroup;
 use super::evidence::process::{
-    RUN_ID_VARIABLE, descendants, identity_of_child, processes_of_run, signal_all,
+    RUN_ID_VARIABLE, descendants, identity_of_child, processes_of_run, signal_all, split_by_input,
 };
 use super::evidence::{Event, Order, ProcessIdentity, Stream};
 use super::time_box::Due;
@@ -42,6 +43,10 @@ const UNKILLABLE_AFTER: Duration = Duration::from_secs(60);
 
 /// How often a tree that is going is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How often a tree that finishes its work without its main process is looked at. Long enough for
+/// what has lost its input to have ended by itself.
+const AWAIT_EVERY: Duration = Duration::from_millis(250);
 
 /// A command whose words and variables are settled.
 #[derive(Debug)]
@@ -134,6 +139,8 @@ struct Job<'a> {
     status: Option<WaitStatus>,
     child_ended: Signal,
     killed_at: Option<Duration>,
+    /// Processes that the stop signal has not reached: they end with their input.
+    unsignalled: Vec<ProcessIdentity>,
 }
 
 /// Runs the command to its end. Must be the only one in the process that waits for children.
@@ -211,6 +218,7 @@ fn start<'a>(
         status: None,
         child_ended,
         killed_at: None,
+        unsignalled: Vec::new(),
     };
     Ok((job, readers, stop_reading))
 }
@@ -220,7 +228,9 @@ impl Job<'_> {
     async fn hold(&mut self, control: &mut Control) {
         loop {
             self.reap();
-            if let Some(status) = self.status {
+            if let Some(status) = self.status
+                && !self.is_awaited(control)
+            {
                 self.witness.record(Event::Exited {
                     code: status.exit_status(),
                     signal: status.terminating_signal(),
@@ -241,16 +251,47 @@ impl Job<'_> {
                 () = tokio::time::sleep(LOOK_EVERY), if self.killed_at.is_some() => {
                     self.kill_tree();
                 }
+                () = tokio::time::sleep(AWAIT_EVERY),
+                    if self.status.is_some() && self.killed_at.is_none() => self.signal_those_left(),
             }
         }
+    }
+
+    /// A shell that ends by the stop signal leaves behind the program that finishes its work; what
+    /// that still says counts, until box and grace are over.
+    fn is_awaited(&self, control: &Control) -> bool {
+        control.is_ending()
+            && self.killed_at.is_none()
+            && !self.witness.has_signal()
+            && !self.tree().is_empty()
+    }
+
+    /// Tells the whole tree, since nobody knows which of its processes does the work. What reads
+    /// from another one of it (`tee` behind a program) ends with its input, and must live that long
+    /// to pass the last words on.
+    fn wind_down(&mut self) {
+        let (fed, sources) = split_by_input(self.tree());
+        signal_all(&sources, self.stop_signal);
+        self.unsignalled = fed;
+    }
+
+    /// Whose input is gone and who is still there was not waiting for it.
+    fn signal_those_left(&mut self) {
+        if self.unsignalled.is_empty() {
+            return;
+        }
+        let (fed, others) = split_by_input(self.tree());
+        let (left, _): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|process| self.unsignalled.contains(process));
+        signal_all(&left, self.stop_signal);
+        self.unsignalled.retain(|process| fed.contains(process));
     }
 
     fn act(&mut self, due: Due) {
         match due {
             Due::WindDown => {
                 self.witness.record(Event::BoxEnded);
-                // An error means that it has just ended.
-                let _ = kill_process(self.main, self.stop_signal);
+                self.wind_down();
             }
             Due::Stop(reason) => {
                 self.witness.record(Event::Stopping { reason });

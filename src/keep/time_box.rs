@@ -71,7 +71,9 @@ impl TimeBox {
     pub(super) fn due(&mut self, now: Duration, last_activity: Duration) -> Due {
         match self.phase {
             Phase::Working | Phase::WindingDown => {
-                let stalled_at = self.stall_after.map(|after| last_activity.saturating_add(after));
+                // A job that was told to end has its grace, whether it says something or not.
+                let stall_after = self.stall_after.filter(|_| self.phase == Phase::Working);
+                let stalled_at = stall_after.map(|after| last_activity.saturating_add(after));
                 if let Some(reason) = self.reason_to_stop(now, stalled_at) {
                     self.phase = Phase::Stopping { since: now };
                     return Due::Stop(reason);
@@ -93,6 +95,11 @@ impl TimeBox {
             }
             Phase::Killed => Due::Nothing { until: None },
         }
+    }
+
+    /// Whether the job was told to wind down or to go.
+    pub(super) fn is_ending(&self) -> bool {
+        self.phase != Phase::Working
     }
 
     /// Whether the tree was told to go.
@@ -166,6 +173,17 @@ mod tests {
         assert_eq!(asked_for.due(S(1800), S(1200)), Due::Stop(StopReason::Stalled));
         let mut not_asked_for = time_box(None);
         assert!(matches!(not_asked_for.due(S(1800), S(1000)), Due::Nothing { .. }));
+    }
+
+    #[test]
+    fn a_job_that_winds_down_in_silence_has_its_whole_grace() {
+        let mut time_box = time_box(Some(Stall { after: S(60), on_progress: false }));
+        let box_end = S(1000 + 45 * 60);
+        assert_eq!(time_box.due(box_end, box_end), Due::WindDown);
+        let grace_end = box_end + S(300);
+        let quiet = time_box.due(box_end + S(299), box_end);
+        assert_eq!(quiet, Due::Nothing { until: Some(grace_end) });
+        assert_eq!(time_box.due(grace_end, box_end), Due::Stop(StopReason::TimedOut));
     }
 
     #[test]

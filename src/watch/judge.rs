@@ -54,6 +54,8 @@ pub enum Movement {
     Moving,
     /// Nothing for `stall_after`.
     Stalled,
+    /// The job was told to end, or has ended: silence is no stall, and a last word no movement.
+    Ending,
 }
 
 /// What the judge looks at.
@@ -106,12 +108,11 @@ pub fn judge(case: Case<'_>) -> State {
 
 fn movement(case: &Case<'_>) -> Movement {
     let observed = case.observed;
-    // While the tree is being stopped, and after the exit, silence means nothing.
-    let winding_up = observed.stopping.is_some() || observed.exit.is_some();
+    if observed.is_asked_to_end() || observed.exit.is_some() {
+        return Movement::Ending;
+    }
     match observed.moved(case.schedule.stall_on) {
-        Some(moved)
-            if !winding_up && case.boot.saturating_sub(moved.boot) >= case.schedule.stall_after =>
-        {
+        Some(moved) if case.boot.saturating_sub(moved.boot) >= case.schedule.stall_after => {
             Movement::Stalled
         }
         Some(_) | None => Movement::Moving,

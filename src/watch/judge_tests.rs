@@ -235,6 +235,20 @@ fn a_stall_is_seen_after_its_time_and_ends_with_progress() {
 }
 
 #[test]
+fn after_the_stop_signal_silence_is_no_stall_and_a_last_word_no_movement() {
+    let stop = Event::Stopping { reason: StopReason::Asked };
+    for told_to_end in [Event::BoxEnded, stop] {
+        let mut seen = observed(&[(0, started()), (60, Event::Activity { bytes: 5 })]);
+        seen.take(&entry(1000, told_to_end));
+        let quiet = state(&schedule(), &seen, Presence::Alive, 1001);
+        seen.take(&entry(1002, Event::Activity { bytes: 15 }));
+        assert_eq!(seen.last_activity.map(|it| it.boot.as_secs()), Some(60), "its last words");
+        let spoke = state(&schedule(), &seen, Presence::Alive, 1003);
+        assert_eq!([quiet, spoke], [const { State::Running(Movement::Ending) }; 2]);
+    }
+}
+
+#[test]
 fn output_without_progress_is_a_stall_where_progress_counts() {
     let progress = |done| Event::Progress { done, total: None, unit: "images".into() };
     let strict = Schedule { stall_on: StallOn::Progress, ..schedule() };

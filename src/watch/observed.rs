@@ -121,7 +121,10 @@ impl Observed {
             Event::CouldNotStart { error } => self.could_not_start = Some(error.clone()),
             Event::Activity { bytes } => {
                 self.bytes = *bytes;
-                self.last_activity = Some(moment);
+                // What a shell prints because it is stopped is no sign of life.
+                if !self.is_asked_to_end() {
+                    self.last_activity = Some(moment);
+                }
             }
             Event::Progress { done, total, unit } => {
                 self.last_activity = Some(moment);
@@ -215,6 +218,12 @@ impl Observed {
             self.last_progress = Some(moment);
         }
         self.progress = Some(Progress { done, total, unit: unit.to_owned() });
+    }
+
+    /// Whether the box was over or the tree was stopped.
+    #[must_use]
+    pub fn is_asked_to_end(&self) -> bool {
+        self.box_ended.is_some() || self.stopping.is_some()
     }
 
     /// What is left, when totals say that work was waiting and nothing of it was done.

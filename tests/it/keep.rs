@@ -291,3 +291,61 @@ async fn a_run_has_one_keeper() {
     let started = |event: &&Event| matches!(event, Event::KeeperStarted { .. });
     assert_eq!(kept.events().filter(started).count(), 1);
 }
+
+/// A program that gives its signal a second after it was told to end.
+const WORKER: &str = "trap 'sleep 1; echo Bulk processing completed.; exit 0' TERM
+                      echo up; while :; do sleep 0.1; done";
+
+#[tokio::test]
+async fn whatever_stands_between_the_keeper_and_the_program_that_is_told_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = folder.path().join("worker.sh");
+    std::fs::write(&worker, WORKER).unwrap();
+    let worker = worker.display();
+    for script in [
+        format!("sh {worker}; true"),
+        format!("sh {worker} | tee {}/out.txt", folder.path().display()),
+        format!("sh {worker} | cat | cat; true"),
+        format!("setsid -w sh {worker}; true"),
+        format!("trap : TERM; sh {worker}"),
+        format!("sh {worker} & wait"),
+        format!("exec sh {worker}"),
+    ] {
+        let mut order = shell(&script);
+        order.time_box = Duration::from_secs(1);
+        if let Work::Command { stop_signal, .. } = &mut order.work {
+            *stop_signal = "SIGTERM".into();
+        }
+        let kept = keep(&order).await;
+        assert!(kept.has_signal(), "{script}: {:#?}", kept.entries);
+        assert!(!kept.has(|event| matches!(event, Event::Stopping { .. })), "{script}");
+        let exit = kept.exit();
+        assert!(matches!(exit, (Some(0 | 143), _) | (_, Some(15))), "{script}: {exit:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tree_that_outlives_its_shell_without_the_signal_has_the_grace_and_no_more() {
+    let mut order = shell("sh -c \"trap '' INT; sleep 300; sleep 300\"; true");
+    order.time_box = Duration::from_secs(1);
+    order.signal_grace = Duration::from_secs(1);
+    let kept = keep(&order).await;
+    let stop = Event::Stopping { reason: StopReason::TimedOut };
+    assert!(
+        kept.position(|event| *event == Event::BoxEnded) < kept.position(|event| *event == stop)
+    );
+    assert!(!kept.has_signal());
+    assert!(kept.took() < Duration::from_secs(20), "{:?}", kept.took());
+}
+
+#[tokio::test]
+async fn what_a_worker_says_after_it_was_asked_to_stop_is_read_although_its_shell_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let worker = folder.path().join("worker.sh");
+    std::fs::write(&worker, WORKER).unwrap();
+    let keeper = Keeper::start(&shell(&format!("sh {}; true", worker.display())), &[]);
+    keeper.wait_for(|event| matches!(event, Event::Activity { .. })).await;
+    keeper.directory().request_stop().unwrap();
+    let kept = keeper.done().await;
+    assert!(kept.has_signal(), "{:#?}", kept.entries);
+}

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -19,7 +20,6 @@ pub const RUN_ID_VARIABLE: &str = "LOOKOUT_RUN_ID";
 #[derive(Clone, Copy, Debug)]
 struct Stat {
     parent: i32,
-    group: i32,
     start_ticks: u64,
     /// A zombie has ended; it only waits for its parent to look.
     is_alive: bool,
@@ -103,13 +103,39 @@ pub fn processes_of_run(run_id: &str) -> Vec<ProcessIdentity> {
         .collect()
 }
 
-/// The living processes of a process group.
+/// Those that read their standard input from another one of them, through a pipe, and the others.
 #[must_use]
-pub fn members_of_group(group: i32) -> Vec<ProcessIdentity> {
-    all_pids()
-        .filter(|pid| read_stat(*pid).is_some_and(|stat| stat.group == group && stat.is_alive))
-        .filter_map(identity_of)
-        .collect()
+pub fn split_by_input(
+    processes: Vec<ProcessIdentity>,
+) -> (Vec<ProcessIdentity>, Vec<ProcessIdentity>) {
+    let written: Vec<(i32, PathBuf)> = processes
+        .iter()
+        .flat_map(|process| pipes_written_by(process.pid).map(|pipe| (process.pid, pipe)))
+        .collect();
+    processes.into_iter().partition(|process| {
+        fs::read_link(format!("/proc/{}/fd/0", process.pid)).is_ok_and(|input| {
+            written.iter().any(|(writer, pipe)| *writer != process.pid && *pipe == input)
+        })
+    })
+}
+
+/// The pipes that a process may write to, as `/proc/PID/fd` names them: `pipe:[4711]`.
+fn pipes_written_by(pid: i32) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    entries.filter_map(move |entry| {
+        let entry = entry.ok()?;
+        let pipe = fs::read_link(entry.path()).ok()?;
+        let info = Path::new("/proc").join(pid.to_string()).join("fdinfo").join(entry.file_name());
+        let is_pipe = pipe.as_os_str().as_encoded_bytes().starts_with(b"pipe:");
+        (is_pipe && is_for_writing(&fs::read_to_string(info).ok()?)).then_some(pipe)
+    })
+}
+
+/// `proc_pid_fdinfo(5)`: `flags:` in octal; its last two bits are the access mode of `open(2)`.
+fn is_for_writing(fdinfo: &str) -> bool {
+    let flags = fdinfo.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| flags & 3 != 0)
 }
 
 /// Signals each process that is still the one it was; says how many.
@@ -150,7 +176,6 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
     Some(Stat {
         is_alive: !matches!(*fields.first()?, "Z" | "X" | "x"),
         parent: fields.get(1)?.parse().ok()?,
-        group: fields.get(2)?.parse().ok()?,
         start_ticks: fields.get(19)?.parse().ok()?,
     })
 }
@@ -182,9 +207,25 @@ mod tests {
     fn a_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
         let stat = b"42 (a) Z (b) S 7 8 9 0 -1 0 1 2 3 4 5 6 7 8 9 10 11 12 4711 13";
         let stat = parse_stat(stat).unwrap();
-        assert_eq!((stat.parent, stat.group, stat.start_ticks), (7, 8, 4711));
+        assert_eq!((stat.parent, stat.start_ticks), (7, 4711));
         assert!(stat.is_alive);
         assert!(parse_stat(b"garbage").is_none());
+    }
+
+    #[test]
+    fn a_process_that_reads_from_another_one_is_known_by_its_pipe() {
+        let mut source = waiting_process("process-test-input");
+        let input = Stdio::from(source.stdout.take().unwrap());
+        let mut reader = Command::new("cat").stdin(input).stdout(Stdio::null()).spawn().unwrap();
+        let identity = |child: &Child| identity_of(pid_of(child)).unwrap();
+        let (source_id, reader_id) = (identity(&source), identity(&reader));
+        let split = split_by_input(vec![source_id.clone(), reader_id.clone()]);
+        assert_eq!(split, (vec![reader_id.clone()], vec![source_id]));
+        // Who writes to it is none of those that are asked for.
+        assert_eq!(split_by_input(vec![reader_id.clone()]), (vec![], vec![reader_id]));
+        drop(source.stdin.take());
+        source.wait().unwrap();
+        reader.wait().unwrap();
     }
 
     #[test]

@@ -178,6 +178,7 @@ impl Watchdog {
                 writes = match movement {
                     Movement::Moving => moving(&context),
                     Movement::Stalled => stalled(&context),
+                    Movement::Ending => Vec::new(),
                 };
             }
             writes
