@@ -13,6 +13,7 @@
 pub mod clock;
 pub mod duration;
 pub mod http;
+pub mod placeholder;
 pub mod protocol;
 pub mod pulse;
 pub mod redact;

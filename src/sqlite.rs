@@ -3,7 +3,7 @@
 //! What stands in the tables is their owners' business ([`crate::store`] and the review's tries);
 //! how a store fails, as far as anybody decides by it, is [`crate::storage`]'s.
 //! Invariant: before the tables of a file change, a copy of it as it was lies beside it, and either
-//! all missing migrations are applied or none.
+//! all missing migrations are applied or none. What a migration takes out for good is in neither.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -20,16 +20,37 @@ use crate::storage::StorageError;
 /// Each attempt that fails means that another process has just moved on; a handful opens at once.
 const SWITCHES: u32 = 100;
 
+/// The owner's work on rows that must not survive as they are.
+pub type Purge<'a> = dyn Fn(&Connection) -> rusqlite::Result<()> + 'a;
+
+/// `application_id` of a file that is yet to be written anew ([`Migration::Compact`]), and of all
+/// others: SQLite's own default.
+const NOT_COMPACTED: i32 = 1;
+const COMPACTED: i32 = 0;
+
 /// Rows, reasons and addresses are nobody else's business.
 const OWNER_ONLY: u32 = 0o600;
+
+/// A step from one version of a file to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Migration {
+    /// These statements.
+    Sql(&'static str),
+    /// The owner's own work on rows that must not survive as they are, not even in the copy that is
+    /// kept. It must do with a file of any earlier version.
+    Purge,
+    /// The file is written anew, so that nothing of what was taken out is left in free pages or in
+    /// the write-ahead log.
+    Compact,
+}
 
 /// A file of ours and how its tables came to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
     /// Its name, for messages.
     pub file: &'static str,
-    /// SQL, one entry a version; entries are never changed, only appended.
-    pub migrations: &'static [&'static str],
+    /// One entry a version; entries are never changed, only appended.
+    pub migrations: &'static [Migration],
     /// How long a write waits for another process's.
     pub busy_timeout: Duration,
 }
@@ -56,11 +77,24 @@ impl Database {
     /// # Errors
     /// When the file can't be opened, copied or written, or is from a newer version.
     pub fn open(path: &Path, schema: &Schema) -> Result<Self, StorageError> {
+        Self::open_purging(path, schema, &|_| Ok(()))
+    }
+
+    /// As [`Database::open`], with the work of [`Migration::Purge`].
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_purging(
+        path: &Path,
+        schema: &Schema,
+        purge: &Purge<'_>,
+    ) -> Result<Self, StorageError> {
         create_private(path)
             .map_err(|error| StorageError::Unwritable(format!("{}: {error}", path.display())))?;
         let connection = Connection::open(path).map_err(|error| translate(schema.file, &error))?;
         let mut connection = prepare(connection, schema)?;
-        migrate(&mut connection, Some(path), schema)?;
+        migrate(&mut connection, Some(path), schema, purge)?;
+        compact(&connection, schema)?;
         Ok(Self::of(connection, schema, Place::Disk))
     }
 
@@ -72,7 +106,8 @@ impl Database {
         let connection =
             Connection::open_in_memory().map_err(|error| translate(schema.file, &error))?;
         let mut connection = prepare(connection, schema)?;
-        migrate(&mut connection, None, schema)?;
+        migrate(&mut connection, None, schema, &|_| Ok(()))?;
+        compact(&connection, schema)?;
         Ok(Self::of(connection, schema, Place::Memory))
     }
 
@@ -193,26 +228,40 @@ fn migrate(
     connection: &mut Connection,
     path: Option<&Path>,
     schema: &Schema,
+    purge: &Purge<'_>,
 ) -> Result<(), StorageError> {
     let failed = |error: rusqlite::Error| translate(schema.file, &error);
     let newest = schema.migrations.len();
-    if version(connection, schema)? == newest {
+    let changes_tables = |missing: &[Migration]| missing.iter().any(|it| *it != Migration::Compact);
+    if !changes_tables(schema.migrations.get(version(connection, schema)?..).unwrap_or_default()) {
         return Ok(());
     }
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     let from = version(&transaction, schema)?;
     let missing = schema.migrations.get(from..).unwrap_or_default();
-    if missing.is_empty() {
+    if !changes_tables(missing) {
         return Ok(());
     }
     // A file without tables has nothing to lose.
     let copy = match path {
-        Some(path) if from > 0 => Some(keep_copy(path, newest, schema)?),
+        Some(path) if from > 0 => {
+            let purge = missing.contains(&Migration::Purge).then_some(purge);
+            Some(keep_copy(path, newest, schema, purge)?)
+        }
         Some(_) | None => None,
     };
-    for sql in missing {
-        transaction.execute_batch(sql).map_err(failed)?;
+    for migration in missing {
+        match migration {
+            Migration::Sql(sql) => transaction.execute_batch(sql),
+            Migration::Purge => purge(&transaction),
+            Migration::Compact => Ok(()),
+        }
+        .map_err(failed)?;
+    }
+    if from > 0 && missing.contains(&Migration::Compact) {
+        // It stays so until that is done, also if this process dies before.
+        transaction.pragma_update(None, "application_id", NOT_COMPACTED).map_err(failed)?;
     }
     transaction.pragma_update(None, "user_version", newest as u32).map_err(failed)?;
     transaction.commit().map_err(failed)?;
@@ -225,6 +274,40 @@ fn migrate(
             "migrated the database; a copy of the old file is kept, delete it when you no longer \
              need to go back to the earlier version"
         );
+    }
+    Ok(())
+}
+
+/// Writes the file anew, if that is still to be done. That it can't be done now stops nobody: the
+/// next one who opens the file does it.
+fn compact(connection: &Connection, schema: &Schema) -> Result<(), StorageError> {
+    let is_due: i32 = connection
+        .pragma_query_value(None, "application_id", |row| row.get(0))
+        .map_err(|error| translate(schema.file, &error))?;
+    if is_due != NOT_COMPACTED {
+        return Ok(());
+    }
+    if let Err(error) = write_anew(connection) {
+        tracing::warn!(
+            file = schema.file,
+            %error,
+            "the database still holds what its migration took out; it is written anew when it is \
+             opened next"
+        );
+    }
+    Ok(())
+}
+
+fn write_anew(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("VACUUM;")?;
+    // First, so that the log is not begun anew after it was emptied.
+    connection.pragma_update(None, "application_id", COMPACTED)?;
+    let is_busy: bool =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if is_busy {
+        connection.pragma_update(None, "application_id", NOT_COMPACTED)?;
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        return Err(rusqlite::Error::SqliteFailure(busy, None));
     }
     Ok(())
 }
@@ -246,7 +329,12 @@ fn version(connection: &Connection, schema: &Schema) -> Result<usize, StorageErr
 
 /// Writes the file as it is, its write-ahead log included, to `<file>.before-schema-<to>` beside
 /// it. The caller holds the write lock, so that nothing is added meanwhile.
-fn keep_copy(path: &Path, to: usize, schema: &Schema) -> Result<PathBuf, StorageError> {
+fn keep_copy(
+    path: &Path,
+    to: usize,
+    schema: &Schema,
+    purge: Option<&Purge<'_>>,
+) -> Result<PathBuf, StorageError> {
     let copy = beside(path, &format!(".before-schema-{to}"));
     let unfinished = beside(&copy, ".new");
     let failed = |error: std::io::Error| {
@@ -272,7 +360,11 @@ fn keep_copy(path: &Path, to: usize, schema: &Schema) -> Result<PathBuf, Storage
     Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
         .and_then(|reader| {
             reader.busy_timeout(schema.busy_timeout)?;
-            reader.execute("VACUUM INTO ?1", [name])
+            reader.execute("VACUUM INTO ?1", [name])?;
+            let Some(purge) = purge else { return Ok(()) };
+            let copy = Connection::open(&unfinished)?;
+            purge(&copy)?;
+            copy.execute_batch("VACUUM;")
         })
         .map_err(|error| failed(std::io::Error::other(error)))?;
     let sync = |path: &Path| File::open(path)?.sync_all();
@@ -313,19 +405,19 @@ mod tests {
 
     use super::*;
 
-    const FIRST: &[&str] = &["CREATE TABLE notes (text TEXT);"];
-    const THIRD: &[&str] = &[
-        "CREATE TABLE notes (text TEXT);",
-        "ALTER TABLE notes ADD COLUMN author TEXT;",
-        "UPDATE notes SET author = 'unknown'; DELETE FROM notes WHERE text = 'old';",
+    const TABLE: Migration = Migration::Sql("CREATE TABLE notes (text TEXT);");
+    const COLUMN: Migration = Migration::Sql("ALTER TABLE notes ADD COLUMN author TEXT;");
+    const FIRST: &[Migration] = &[TABLE];
+    const THIRD: &[Migration] = &[
+        TABLE,
+        COLUMN,
+        Migration::Sql("UPDATE notes SET author = 'me'; DELETE FROM notes WHERE text = 'old';"),
     ];
-    const BROKEN: &[&str] = &[
-        "CREATE TABLE notes (text TEXT);",
-        "ALTER TABLE notes ADD COLUMN author TEXT;",
-        "INSERT INTO nowhere VALUES (1);",
-    ];
+    const BROKEN: &[Migration] =
+        &[TABLE, COLUMN, Migration::Sql("INSERT INTO nowhere VALUES (1);")];
+    const PURGED: &[Migration] = &[TABLE, COLUMN, Migration::Purge, Migration::Compact];
 
-    fn schema(migrations: &'static [&'static str]) -> Schema {
+    fn schema(migrations: &'static [Migration]) -> Schema {
         Schema { file: "notes.db", migrations, busy_timeout: Duration::from_secs(5) }
     }
 
@@ -394,6 +486,54 @@ mod tests {
         let reopened = Database::open(&path, &schema(FIRST)).unwrap();
         reopened.now(|notes| notes.execute("INSERT INTO notes VALUES ('one column')", [])).unwrap();
         assert_eq!(texts(&path), ["old", "one column"]);
+    }
+
+    /// Whether any file of the folder holds the text, in whatever page.
+    fn is_anywhere_in(folder: &Path, text: &str) -> bool {
+        fs::read_dir(folder).unwrap().any(|entry| {
+            let bytes = fs::read(entry.unwrap().path()).unwrap();
+            memchr::memmem::find(&bytes, text.as_bytes()).is_some()
+        })
+    }
+
+    #[test]
+    fn what_is_purged_is_in_no_page_of_the_file_its_log_or_the_kept_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes.db");
+        {
+            let database = first_version(&path);
+            let fill = |notes: &Connection| {
+                for n in 0..500 {
+                    let text = format!("hunter22 {n} {}", "x".repeat(200));
+                    notes.execute("INSERT INTO notes VALUES (?1)", [text])?;
+                }
+                // Pages that are free already.
+                notes.execute("DELETE FROM notes WHERE rowid % 3 = 0", [])
+            };
+            database.now(fill).unwrap();
+        }
+        assert!(is_anywhere_in(folder.path(), "hunter22"));
+        let purge = |notes: &Connection| {
+            notes.execute_batch("UPDATE notes SET text = replace(text, 'hunter22', '?');")
+        };
+        let open = || Database::open_purging(&path, &schema(PURGED), &purge).unwrap();
+        let database = open();
+        assert!(!is_anywhere_in(folder.path(), "hunter22"));
+        assert_eq!(names_in(folder.path()), ["notes.db", "notes.db.before-schema-4"]);
+        assert_eq!(texts(&folder.path().join("notes.db.before-schema-4")).len(), 334);
+        drop(database);
+        // A process that died between the migration and the compaction.
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch(
+                "INSERT INTO notes VALUES ('hunter22', ''); DELETE FROM notes WHERE author = '';
+                 PRAGMA application_id = 1;",
+            )
+            .unwrap();
+        assert!(is_anywhere_in(folder.path(), "hunter22"));
+        let database = open();
+        assert!(!is_anywhere_in(folder.path(), "hunter22"));
+        drop(database);
     }
 
     #[test]

@@ -11,9 +11,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LEAVES: [&str; 11] = [
-    "clock", "duration", "http", "protocol", "pulse", "redact", "secret", "sqlite", "storage",
-    "text", "timezone",
+const LEAVES: [&str; 12] = [
+    "clock",
+    "duration",
+    "http",
+    "placeholder",
+    "protocol",
+    "pulse",
+    "redact",
+    "secret",
+    "sqlite",
+    "storage",
+    "text",
+    "timezone",
 ];
 
 /// Module → what it may import besides the leaves and itself. `keep::evidence` alone is open to `run`.

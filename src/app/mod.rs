@@ -7,6 +7,7 @@
 
 mod daemon;
 pub mod expected;
+mod filled_in;
 mod guard;
 mod legacy_api;
 pub mod limits;
@@ -283,7 +284,8 @@ pub fn usable_configuration(files: &Files) -> Result<Usable, Problems> {
         return Ok(usable);
     }
     // Who may not read it goes on without the versions in it; the problems are told all the same.
-    let last_good = GuardDb::open(&path).and_then(|db| db.good_files());
+    let last_good =
+        GuardDb::open(&path, &filled_in::earlier(&usable.config)).and_then(|db| db.good_files());
     match last_good {
         Ok(last_good) => config::usable(location, process, &LastGood(last_good)),
         Err(_) => Ok(usable),
@@ -292,7 +294,8 @@ pub fn usable_configuration(files: &Files) -> Result<Usable, Problems> {
 
 fn open_guard(config: &Config) -> anyhow::Result<GuardDb> {
     let path = config.service.state_dir.join("guard.db");
-    GuardDb::open(&path).with_context(|| format!("can't open {}", path.display()))
+    GuardDb::open(&path, &filled_in::earlier(config))
+        .with_context(|| format!("can't open {}", path.display()))
 }
 
 /// How keepers and reviews are started.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 
+use super::filled_in;
 use super::reload::Files;
 use super::{lock, usable_configuration};
 use crate::alert::outbox::Outbox;
@@ -115,12 +116,14 @@ impl OpenState {
             Access::Look if path.try_exists().is_ok_and(|is_there| !is_there) => {
                 GuardDb::in_memory().context("an empty state can't be made")?
             }
-            Access::Look => GuardDb::open(&path).with_context(can_open)?,
+            Access::Look => {
+                GuardDb::open(&path, &filled_in::earlier(config)).with_context(can_open)?
+            }
             Access::Request => {
                 private_folder(&state_dir).with_context(|| {
                     format!("can't create the state directory {}", state_dir.display())
                 })?;
-                GuardDb::open(&path).with_context(can_open)?
+                GuardDb::open(&path, &filled_in::earlier(config)).with_context(can_open)?
             }
         };
         Ok(Self::of(&db.with_zones(config.zones.clone()), state_dir))

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::placeholder::is_name;
+
 /// A value and the line it stands on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Assigned {
@@ -92,12 +94,6 @@ pub(super) fn parse(
         }
     }
     (assigned, bad)
-}
-
-/// Letters, digits and underscores, not beginning with a digit.
-pub(super) fn is_name(name: &str) -> bool {
-    name.chars().next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 /// Up to a ` #` comment, without surrounding space.

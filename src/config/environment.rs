@@ -4,11 +4,15 @@
 //! set, as in the old service.
 //! Invariant: a variable of the process wins over the same name in `.env`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::dotenv;
 use super::problem::{Place, Problem};
+use crate::placeholder::{self, Unfilled};
+
+/// The file of variables beside the configuration.
+const DOTENV: &str = ".env";
 
 /// Variables with the place they come from.
 #[derive(Clone, Default)]
@@ -33,6 +37,17 @@ impl Variables {
             .iter()
             .filter(|(name, _)| name.starts_with("LOOKOUT__"))
             .map(|(name, (value, place))| (name.as_str(), value.as_str(), place))
+    }
+
+    /// The names that stand in `.env` and not in the environment of the process: no job has them
+    /// unless its `[job.env]` says so.
+    pub(super) fn only_in_dotenv(&self) -> BTreeSet<String> {
+        let is_there = |place: &Place| place.file == DOTENV;
+        self.values
+            .iter()
+            .filter(|(_, (_, place))| is_there(place))
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// The plain map, for `${NAME}` at the start of a run and for the redactor.
@@ -156,99 +171,14 @@ pub(super) fn may_change_a_review(problem: &Problem) -> bool {
     problem.place.line.is_none() || is_lost && is_of_reviews
 }
 
-/// Why `${…}` could not be filled in.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Unresolved {
-    /// No such variable.
-    Missing(String),
-    /// `${` without `}` or without a name.
-    Malformed,
-}
-
 /// The text with every `${NAME}` filled in.
-pub(super) fn resolve(text: &str, variables: &Variables) -> Result<String, Vec<Unresolved>> {
-    let mut out = String::new();
-    let mut unresolved = Vec::new();
-    for part in parts(text) {
-        match part {
-            Part::Text(text) => out.push_str(text),
-            Part::Name(name) => match variables.get(name) {
-                Some(value) => out.push_str(value),
-                None => unresolved.push(Unresolved::Missing(name.to_owned())),
-            },
-            Part::Malformed => unresolved.push(Unresolved::Malformed),
-        }
-    }
-    if unresolved.is_empty() { Ok(out) } else { Err(unresolved) }
-}
-
-/// The text without its `${NAME}`s: what somebody really typed.
-pub(super) fn typed(text: &str) -> String {
-    parts(text)
-        .filter_map(|part| match part {
-            Part::Text(text) => Some(text),
-            Part::Name(_) | Part::Malformed => None,
-        })
-        .collect()
-}
-
-enum Part<'a> {
-    Text(&'a str),
-    Name(&'a str),
-    Malformed,
-}
-
-fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        match rest.find("${") {
-            Some(0) => match rest.find('}') {
-                Some(end) => {
-                    let name = &rest[2..end];
-                    rest = &rest[end + 1..];
-                    Some(if dotenv::is_name(name) { Part::Name(name) } else { Part::Malformed })
-                }
-                None => {
-                    rest = "";
-                    Some(Part::Malformed)
-                }
-            },
-            at => {
-                let (text, after) = rest.split_at(at.unwrap_or(rest.len()));
-                rest = after;
-                Some(Part::Text(text))
-            }
-        }
-    })
+pub(super) fn resolve(text: &str, variables: &Variables) -> Result<String, Vec<Unfilled>> {
+    placeholder::fill(text, |name| variables.get(name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn variables(pairs: &[(&str, &str)]) -> Variables {
-        let process = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        let mut problems = Vec::new();
-        read(Path::new("/nonexistent"), &process, &mut problems)
-    }
-
-    #[test]
-    fn names_are_filled_in_and_missing_ones_are_all_named() {
-        let variables = variables(&[("HOST", "mail.example"), ("EMPTY", "")]);
-        assert_eq!(resolve("smtp://${HOST}:25", &variables).unwrap(), "smtp://mail.example:25");
-        assert_eq!(resolve("costs $5", &variables).unwrap(), "costs $5");
-        assert_eq!(
-            resolve("${A}${EMPTY}${oops", &variables).unwrap_err(),
-            [
-                Unresolved::Missing("A".into()),
-                Unresolved::Missing("EMPTY".into()),
-                Unresolved::Malformed
-            ]
-        );
-    }
 
     fn problems_of(dotenv: &[u8], process: &[(&str, &str)]) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,8 @@
 //! `[job]`: the review, a command, or an endpoint.
 //!
-//! `${NAME}`s in a job are checked here but filled in when the run starts, so that no secret is
-//! stored with a run. Invariant: no secret stands in a job as it is stored.
+//! `${NAME}`s in `url`, `headers`, `body` and `[job.env]` are checked here and filled in by the keeper
+//! when the run starts; `argv` is literal, since a shell has a `${` of its own; elsewhere a `${` is
+//! refused. Invariant: no secret stands in a job as it is stored.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use super::environment;
 use super::records::is_http;
 use super::section::{Names, Section};
+use crate::placeholder;
 use crate::redact::is_secret;
 use crate::schedule::{CommandJob, HttpJob, Job};
 
@@ -50,7 +52,7 @@ pub(super) fn read(section: Section<'_>, batch: u32) -> Option<Job> {
 }
 
 fn command(section: &Section<'_>) -> Option<CommandJob> {
-    let argv = section.texts("argv");
+    let argv = section.literal_texts("argv");
     let is_empty = argv.as_ref().is_none_or(|argv| argv.first().is_none_or(String::is_empty));
     if is_empty && (argv.is_some() || !section.has("argv")) {
         let instead = "write argv = [\"python\", \"run_bulk_auto_review.py\"]; there is no shell";
@@ -58,13 +60,13 @@ fn command(section: &Section<'_>) -> Option<CommandJob> {
     }
     let signals = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"];
     let job = CommandJob {
-        cwd: section.path("cwd"),
+        cwd: section.plain("cwd").map(|cwd| section.reader.root.join(cwd)),
         env: texts_by_name(&section.section("env")),
         stop_signal: section
             .choice("stop_signal", &signals.map(|signal| (signal, signal)))
             .unwrap_or("SIGTERM")
             .to_owned(),
-        user: section.text("user"),
+        user: section.plain("user"),
         argv: argv.filter(|_| !is_empty)?,
     };
     Some(job)
@@ -109,7 +111,7 @@ fn texts_by_name(section: &Section<'_>) -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
     for name in section.keys() {
         let Some(value) = section.raw_text(&name) else { continue };
-        let typed = environment::typed(&value);
+        let typed = placeholder::typed(&value);
         if is_secret(&name, &typed) && !is_scheme(typed.trim()) {
             section.problem(
                 &name,

@@ -68,6 +68,7 @@ pub fn usable(
         switched_off: schedules.off.into_iter().chain(channels.off_files).collect(),
         schedules: schedules.on,
         channels: channels.on,
+        only_in_dotenv: variables.only_in_dotenv(),
         environment: Environment(variables.into_map()),
         zones: file.zones,
     };
@@ -112,6 +113,7 @@ pub fn for_review(
         schedules: Vec::new(),
         channels: Vec::new(),
         switched_off: Vec::new(),
+        only_in_dotenv: variables.only_in_dotenv(),
         environment: Environment(variables.into_map()),
         zones: file.zones,
     })

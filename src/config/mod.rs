@@ -28,7 +28,7 @@ mod version;
 mod warning;
 mod zone;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -86,6 +86,8 @@ pub struct Config {
     pub environment: Environment,
     /// Where the schedules' zones came from.
     pub zones: TimeZones,
+    /// Names of variables that no job has by itself: they stand in `.env` alone.
+    pub only_in_dotenv: BTreeSet<String>,
 }
 
 /// `[service]`.

@@ -260,7 +260,7 @@ fn filled_in(template: &str) -> Result<(String, usize), String> {
             return Err(format!("the braces of \"{template}\" do not match"));
         };
         let name = &rest[at + 1..at + length];
-        if !super::dotenv::is_name(name) {
+        if !crate::placeholder::is_name(name) {
             return Err(format!("\"{{{name}}}\" is not the name of a column"));
         }
         out.push_str(&rest[..at]);

@@ -42,6 +42,11 @@ pub fn reload(
         } else {
             before.environment.clone()
         },
+        only_in_dotenv: if read.is_env_whole {
+            read.variables.only_in_dotenv()
+        } else {
+            before.only_in_dotenv.clone()
+        },
         ..before.clone()
     };
     let good = good(&read.channels.good, &read.schedules.good);

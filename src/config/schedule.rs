@@ -106,7 +106,7 @@ pub(super) fn read(section: &Section<'_>, name: &str, batch: u32) -> Option<Sche
         catch_up: section
             .choice("catch_up", &[("none", CatchUp::None), ("latest", CatchUp::Latest)])
             .unwrap_or(defaults.catch_up),
-        notify: section.texts("notify").unwrap_or_default(),
+        notify: section.plain_texts("notify").unwrap_or_default(),
         patterns: section.sections("pattern").into_iter().filter_map(pattern).collect(),
         maintenance: section.sections("maintenance").into_iter().filter_map(maintenance).collect(),
         image_errors_at_least: section
@@ -122,7 +122,7 @@ pub(super) fn read(section: &Section<'_>, name: &str, batch: u32) -> Option<Sche
 
 fn cadence(section: &Section<'_>) -> Option<Cadence> {
     let is_continuous = section.flag("continuous") == Some(true);
-    let cron = section.literal("cron");
+    let cron = section.plain("cron");
     match (cron, is_continuous) {
         (Some(_), true) => {
             let instead = "keep one of them";
@@ -234,9 +234,9 @@ fn pattern_kind(section: &Section<'_>) -> Option<String> {
 }
 
 fn maintenance(section: Section<'_>) -> Option<Maintenance> {
-    let from = section.literal("from");
+    let from = section.plain("from");
     let lasts = section.duration("lasts");
-    let reason = section.text("reason").unwrap_or_else(|| "maintenance".to_owned());
+    let reason = section.plain("reason").unwrap_or_else(|| "maintenance".to_owned());
     let example = "write from = \"0 2 * * 0\" (Sundays at two) and lasts = \"2h\"";
     if !section.has("from") {
         section.problem("from", "this window does not say when it begins", example);

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::Config;
 use crate::alert::channel::ChannelKind;
+use crate::placeholder;
 use crate::redact::Redactor;
 use crate::review::settings::{ImageSettings, RecordKind};
 use crate::schedule::Job;
@@ -48,22 +49,18 @@ impl Config {
         for project in &self.review.reviewer.projects {
             secrets.extend(project.keys.iter().cloned());
         }
-        secrets.extend(self.header_values());
+        secrets.extend(self.filled_into_requests());
         secrets
     }
 
-    /// A header that is filled from the environment is a credential, whatever its name.
-    fn header_values(&self) -> Vec<Secret> {
+    /// What is filled into a header or a body is a credential, whatever its name.
+    fn filled_into_requests(&self) -> Vec<Secret> {
         let mut values = Vec::new();
         for schedule in &self.schedules {
             let Job::Http(job) = &schedule.job else { continue };
-            for header in job.headers.values() {
-                for (name, value) in &self.environment.0 {
-                    if header.contains(&format!("${{{name}}}")) {
-                        values.push(Secret::new(value.trim()));
-                    }
-                }
-            }
+            let names = job.headers.values().chain(&job.body).flat_map(|it| placeholder::names(it));
+            let filled = names.filter_map(|name| self.environment.0.get(name));
+            values.extend(filled.map(|value| Secret::new(value.trim())));
         }
         values
     }

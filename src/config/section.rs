@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::document::{Node, Table, Value};
-use super::environment::{self, Unresolved, Variables};
+use super::environment::{self, Variables};
 use super::problem::{Place, Problem, nearest};
 use super::units;
 use crate::duration;
+use crate::placeholder::{self, Unfilled};
 use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::timezone::TimeZones;
@@ -174,6 +175,51 @@ impl<'a> Section<'a> {
         Some(text)
     }
 
+    /// A text that is stored as it is written: a `${NAME}` in it is refused, since it would neither
+    /// be filled in nor mean itself.
+    pub(super) fn plain(&self, key: &str) -> Option<String> {
+        let node = self.node(key)?;
+        let text = self.raw_of(node, key)?;
+        self.without_names(node, key, text)
+    }
+
+    fn without_names(&self, node: &Node, key: &str, text: String) -> Option<String> {
+        if node.value.untyped().is_none() && text.contains("${") {
+            let what = "`${` is not filled in here, because this is stored as it is written";
+            self.problem_with(node, key, what, "write the value itself");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A list of texts that are stored as they are written.
+    pub(super) fn plain_texts(&self, key: &str) -> Option<Vec<String>> {
+        let (node, items) = self.items(key)?;
+        let Some(items) = items else { return node.value.untyped().map(split_list) };
+        let plain = |item| self.raw_of(item, key).and_then(|it| self.without_names(item, key, it));
+        items.iter().map(plain).collect()
+    }
+
+    /// A list of texts that mean themselves, `${` and all.
+    pub(super) fn literal_texts(&self, key: &str) -> Option<Vec<String>> {
+        let (node, items) = self.items(key)?;
+        let Some(items) = items else { return node.value.untyped().map(split_list) };
+        items.iter().map(|item| self.raw_of(item, key)).collect()
+    }
+
+    /// A list's items; none, where it is a variable's value.
+    fn items(&self, key: &str) -> Option<(&'a Node, Option<&'a [Node]>)> {
+        let node = self.node(key)?;
+        if node.value.untyped().is_some() {
+            return Some((node, None));
+        }
+        let Value::List(items) = &node.value else {
+            self.wrong_type(node, key, "a list of texts", &format!("{key} = [\"…\"]"));
+            return None;
+        };
+        Some((node, Some(items)))
+    }
+
     /// A text that is what it is: no `${NAME}`, and no look at what it resembles.
     pub(super) fn literal(&self, key: &str) -> Option<String> {
         let node = self.node(key)?;
@@ -189,7 +235,7 @@ impl<'a> Section<'a> {
             self.wrong_type(node, key, "a text", &format!("{key} = \"…\""));
             return None;
         };
-        let typed = environment::typed(text);
+        let typed = placeholder::typed(text);
         if node.value.untyped().is_none() && Redactor::default().redact(&typed) != typed {
             self.refuse_secret(node, key, "this looks like a key or a password");
             return None;
@@ -206,7 +252,7 @@ impl<'a> Section<'a> {
             Err(unresolved) => {
                 for reason in unresolved {
                     match reason {
-                        Unresolved::Missing(name) => self.problem_with(
+                        Unfilled::NotSet(name) => self.problem_with(
                             node,
                             key,
                             format!("{name} is not set"),
@@ -215,11 +261,14 @@ impl<'a> Section<'a> {
                                 self.reader.root.join(".env").display()
                             ),
                         ),
-                        Unresolved::Malformed => self.problem_with(
+                        Unfilled::NotAName(text) => self.problem_with(
                             node,
                             key,
-                            "`${` starts a variable name that never ends",
-                            "write ${NAME} with letters, digits and underscores",
+                            format!("`{text}` is not a variable"),
+                            format!(
+                                "write ${{NAME}} with letters, digits and underscores, or `${text}` \
+                                 to keep the text as it is"
+                            ),
                         ),
                     }
                 }
@@ -269,7 +318,7 @@ impl<'a> Section<'a> {
             self.problem_with(node, key, "this is empty", instead);
             return None;
         }
-        if !environment::typed(text).trim().is_empty() {
+        if !placeholder::typed(text).trim().is_empty() {
             self.refuse_secret(node, key, "this is a secret");
             return None;
         }
@@ -330,14 +379,8 @@ impl<'a> Section<'a> {
 
     /// A list of texts (from a variable: separated by commas).
     pub(super) fn texts(&self, key: &str) -> Option<Vec<String>> {
-        let node = self.node(key)?;
-        if let Some(text) = node.value.untyped() {
-            return Some(split_list(text));
-        }
-        let Value::List(items) = &node.value else {
-            self.wrong_type(node, key, "a list of texts", &format!("{key} = [\"…\"]"));
-            return None;
-        };
+        let (node, items) = self.items(key)?;
+        let Some(items) = items else { return node.value.untyped().map(split_list) };
         items.iter().map(|item| self.text_of(item, key)).collect()
     }
 

@@ -3,10 +3,13 @@
 //! Few and loud: each says what will happen and what to write. Invariant: nothing that could be
 //! refused is only warned about.
 
+use std::collections::BTreeSet;
+
 use super::Config;
 use crate::alert::channel::{ChannelKind, ChannelSettings, email, hook};
+use crate::placeholder;
 use crate::review::settings::ImageSettings;
-use crate::schedule::{Cadence, Job, Schedule, slot};
+use crate::schedule::{Cadence, Find, Job, Schedule, slot};
 use crate::watch::Severity;
 
 impl Config {
@@ -42,6 +45,9 @@ impl Config {
             )
         }));
         warnings.extend(self.unknown_columns());
+        for schedule in &self.schedules {
+            warnings.extend(self.not_filled_in(schedule));
+        }
         warnings.extend(self.no_reviewer());
         if self.environment.0.get("SMTP_URL").is_some_and(|url| !url.trim().is_empty())
             && !self.channels.iter().any(is_email)
@@ -103,6 +109,36 @@ impl Config {
                 names.join(" and ")
             )
         })
+    }
+
+    /// A `${NAME}` that looks as if it were filled in, where texts mean themselves. In `argv` only
+    /// names of `.env` are suspicious: a shell knows those of the environment.
+    fn not_filled_in(&self, schedule: &Schedule) -> Vec<String> {
+        let name = &schedule.name;
+        let mut warnings = Vec::new();
+        if let Job::Command(job) = &schedule.job {
+            let names: BTreeSet<&str> =
+                job.argv.iter().flat_map(|it| placeholder::names(it)).collect();
+            let is_lost =
+                |it: &&str| self.only_in_dotenv.contains(*it) && !job.env.contains_key(*it);
+            warnings.extend(names.into_iter().filter(is_lost).map(|it| {
+                format!(
+                    "{name}: ${{{it}}} in argv is not filled in any more, and .env is not passed to \
+                     the job: write [job.env] {it} = \"${{{it}}}\", and let the program read it"
+                )
+            }));
+        }
+        let texts = schedule.patterns.iter().map(|pattern| match &pattern.find {
+            Find::Text(text) | Find::Regex(text) => text,
+        });
+        for text in std::iter::once(&schedule.signal).chain(texts) {
+            if let Some(it) = placeholder::names(text).next() {
+                warnings.push(format!(
+                    "{name}: \"{text}\" is looked for as it is written: ${{{it}}} is not filled in"
+                ));
+            }
+        }
+        warnings
     }
 
     fn no_reviewer(&self) -> Option<String> {

@@ -40,7 +40,7 @@ const ABBREVIATIONS: [(&[&str], &str); 26] = [
 
 /// The zone of a schedule; UTC where none is written, and where a problem was noted.
 pub(super) fn read(section: &Section<'_>) -> Zone {
-    let Some(name) = section.text("timezone") else { return Zone::utc() };
+    let Some(name) = section.plain("timezone") else { return Zone::utc() };
     section.reader.zones.find(&name).unwrap_or_else(|| {
         let what = format!("\"{}\" is not a time zone", name.escape_debug());
         section.problem("timezone", what, instead(name.trim()));

@@ -6,29 +6,32 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use crate::placeholder::{self, Unfilled};
+
 /// The environment of this process.
 pub type Variables = BTreeMap<String, String>;
 
 /// Puts values in the place of `${NAME}`.
 ///
 /// # Errors
-/// When a name is not set or a brace is missing; the text says which, for people.
+/// When a name is not set or is none; the text says which, for people.
 pub(super) fn resolve(text: &str, variables: &Variables) -> Result<String, String> {
-    let mut resolved = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        let (name, after) = after
-            .split_once('}')
-            .ok_or_else(|| format!("`{text}` has a `${{` without its `}}`"))?;
-        let value = variables.get(name).ok_or_else(|| {
+    let value_of = |name: &str| variables.get(name).map(String::as_str);
+    placeholder::fill(text, value_of).map_err(|unfilled| {
+        let reasons: Vec<String> = unfilled.into_iter().map(reason).collect();
+        reasons.join("; ")
+    })
+}
+
+fn reason(unfilled: Unfilled) -> String {
+    match unfilled {
+        Unfilled::NotSet(name) => {
             format!("`{name}` is not set: put it into the environment or into .env")
-        })?;
-        resolved.push_str(before);
-        resolved.push_str(value);
-        rest = after;
+        }
+        Unfilled::NotAName(text) => {
+            format!("`{text}` is not a variable: write `${text}` to keep the text as it is")
+        }
     }
-    resolved.push_str(rest);
-    Ok(resolved)
 }
 
 /// Someone a job can run as.

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 
 use crate::http;
+use crate::placeholder;
 
 use super::control::Control;
 use super::environment::{Variables, resolve};
@@ -100,13 +101,23 @@ impl Prepared {
             }
             headers.insert(header, header_value);
         }
+        let body = match ordered.body {
+            Some(written) => {
+                secrets.extend(named_in(written, variables));
+                Some(resolve(written, variables)?)
+            }
+            None => None,
+        };
+        for (name, value) in usual_headers(&method, body.as_deref()) {
+            headers.entry(name).or_insert(HeaderValue::from_static(value));
+        }
         let client = http::client(CONNECT_TIMEOUT).map_err(http::describe)?;
         Ok(Self {
             client,
             method,
             url,
             headers,
-            body: ordered.body.map(ToOwned::to_owned),
+            body,
             rhythm: ordered.rhythm,
             call_timeout: ordered.call_timeout,
             max_body: ordered.max_body,
@@ -126,6 +137,29 @@ impl Prepared {
             Some(body) => request.body(body.clone()),
             None => request,
         }
+    }
+}
+
+/// What every other client sends along unless told otherwise. RFC 9110 (8.6) asks for the length of
+/// a body that is empty where one may be; a server that wants JSON refuses a body without a type.
+fn usual_headers(method: &Method, body: Option<&str>) -> Vec<(HeaderName, &'static str)> {
+    match body {
+        None if [Method::POST, Method::PUT, Method::PATCH].contains(method) => {
+            vec![(CONTENT_LENGTH, "0")]
+        }
+        None => Vec::new(),
+        Some(body) => vec![(CONTENT_TYPE, type_of(body))],
+    }
+}
+
+fn type_of(body: &str) -> &'static str {
+    let is_pair = |part: &str| part.split_once('=').is_some_and(|(name, _)| !name.is_empty());
+    if serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok() {
+        "application/json"
+    } else if !body.contains(char::is_whitespace) && body.split('&').all(is_pair) {
+        "application/x-www-form-urlencoded"
+    } else {
+        "text/plain; charset=utf-8"
     }
 }
 
@@ -179,8 +213,8 @@ pub(super) async fn run(prepared: &Prepared, witness: &Arc<Witness>, control: &m
 
 /// Values of the variables that are written there.
 fn named_in<'a>(written: &'a str, variables: &'a Variables) -> impl Iterator<Item = String> + 'a {
-    let is_named = move |name: &String| written.contains(&format!("${{{name}}}"));
-    variables.iter().filter(move |(name, _)| is_named(name)).map(|(_, value)| value.clone())
+    let value_of = |name: &str| variables.get(name).map(|value| value.trim().to_owned());
+    placeholder::names(written).filter_map(value_of)
 }
 
 /// What variables brought into the address, save for where it leads: that is what messages name.
@@ -331,6 +365,44 @@ mod tests {
         let written = "${HOST}hooks/${HOOK_ID}";
         let url = Url::parse("http://10.0.0.7:8000/hooks/b1946ac92492d2347c").unwrap();
         assert_eq!(hidden_in(&url, written, &variables), ["b1946ac92492d2347c"]);
+    }
+
+    #[test]
+    fn the_usual_headers_are_sent_unless_they_are_written() {
+        let headers = |method: &str, written: &[(&str, &str)], body: Option<&str>| {
+            let headers = written.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+            let ordered = Ordered {
+                method,
+                url: "http://127.0.0.1:1/",
+                headers: &headers,
+                body,
+                rhythm: Rhythm::Once,
+                call_timeout: Duration::from_secs(1),
+                max_body: 1,
+            };
+            let request = Prepared::new(ordered, &Variables::new()).unwrap().request();
+            let headers = request.build().unwrap().headers().clone();
+            let text = |name| Some(headers.get(name)?.to_str().unwrap().to_owned());
+            (text("content-length"), text("content-type"))
+        };
+        let text = |text: &str| Some(text.to_owned());
+        for method in ["POST", "PUT", "PATCH"] {
+            assert_eq!(headers(method, &[], None), (text("0"), None), "{method}");
+        }
+        for method in ["GET", "DELETE"] {
+            assert_eq!(headers(method, &[], None), (None, None), "{method}");
+        }
+        for (body, kind) in [
+            (r#"{"limit":5}"#, "application/json"),
+            (" [1] ", "application/json"),
+            ("token=abc&n=1", "application/x-www-form-urlencoded"),
+            ("a = b", "text/plain; charset=utf-8"),
+            ("go", "text/plain; charset=utf-8"),
+        ] {
+            assert_eq!(headers("POST", &[], Some(body)).1, text(kind), "{body}");
+        }
+        let written = [("Content-Type", "application/xml")];
+        assert_eq!(headers("POST", &written, Some("{}")).1, text("application/xml"));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod delivery_log;
 mod files;
+pub mod filled_in;
 mod history;
 mod incidents;
 mod ledger;
@@ -16,12 +17,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use tokio::sync::watch;
+
+use self::filled_in::FilledIn;
 
 use crate::clock::Clock;
 use crate::pulse::{Beat, Pulse};
 use crate::schedule::Schedule;
-use crate::sqlite::{Database, Schema};
+use crate::sqlite::{Database, Migration, Schema};
 use crate::storage::StorageError;
 use crate::timezone::TimeZones;
 
@@ -30,12 +34,15 @@ use crate::timezone::TimeZones;
 const SCHEMA: Schema = Schema {
     file: "guard.db",
     migrations: &[
-        include_str!("guard_tables.sql"),
-        outbox::SCHEMA,
-        WHY_ABSENT,
-        ledger::spans::SCHEMA,
-        files::SCHEMA,
-        outbox::RENAMED,
+        Migration::Sql(include_str!("guard_tables.sql")),
+        Migration::Sql(outbox::SCHEMA),
+        Migration::Sql(WHY_ABSENT),
+        Migration::Sql(ledger::spans::SCHEMA),
+        Migration::Sql(files::SCHEMA),
+        Migration::Sql(outbox::RENAMED),
+        // Up to here the configurations in the rows held what variables had been filled into a job.
+        Migration::Purge,
+        Migration::Compact,
     ],
     busy_timeout: Duration::from_secs(5),
 };
@@ -61,12 +68,20 @@ struct Writing {
 }
 
 impl GuardDb {
-    /// Opens or creates the file and brings its tables up to date.
+    /// Opens or creates the file and brings its tables up to date. Where an earlier version filled
+    /// variables into stored jobs, in rows or in the orders of runs, their names stand afterwards.
     ///
     /// # Errors
     /// When the file can't be opened, written, or is from a newer version.
-    pub fn open(path: &Path) -> Result<Self, StorageError> {
-        let database = Database::open(path, &SCHEMA)?;
+    pub fn open(path: &Path, filled_in: &FilledIn) -> Result<Self, StorageError> {
+        let purge = |rows: &Connection| {
+            filled_in.take_out_of_rows(rows)?;
+            if let Some(state_dir) = path.parent() {
+                filled_in.take_out_of_orders(state_dir);
+            }
+            Ok(())
+        };
+        let database = Database::open_purging(path, &SCHEMA, &purge)?;
         Ok(Self { database, zones: TimeZones::built_in(), writing: None })
     }
 

@@ -242,7 +242,11 @@ fn after_the_stop_signal_silence_is_no_stall_and_a_last_word_no_movement() {
         seen.take(&entry(1000, told_to_end));
         let quiet = state(&schedule(), &seen, Presence::Alive, 1001);
         seen.take(&entry(1002, Event::Activity { bytes: 15 }));
-        assert_eq!(seen.last_activity.map(|it| it.boot.as_secs()), Some(60), "its last words");
+        assert_eq!(
+            seen.last_activity.map(|it| it.boot.as_secs()),
+            Some(BOOT + 60),
+            "its last words"
+        );
         let spoke = state(&schedule(), &seen, Presence::Alive, 1003);
         assert_eq!([quiet, spoke], [const { State::Running(Movement::Ending) }; 2]);
     }
@@ -313,7 +317,7 @@ fn what_did_not_start_is_missed() {
 fn a_stop_on_request_is_a_failure_unless_the_run_ended_well() {
     let asked = Event::Stopping { reason: StopReason::Asked };
     let seen = observed(&[(0, started()), (5, asked.clone())]);
-    assert_eq!(state(&schedule(), &seen, Presence::Alive, 6), State::Running(Movement::Moving));
+    assert_eq!(state(&schedule(), &seen, Presence::Alive, 6), State::Running(Movement::Ending));
     let bad = [started(), asked.clone(), killed_by(SIGTERM), ended_event()];
     assert_eq!(verdict(&schedule(), &bad), Verdict::Failed);
     let good = [started(), asked, signal(), exited(0), ended_event()];

@@ -320,7 +320,7 @@ fn full_schedules_are_read_to_their_last_key() {
     assert_eq!(driver.patterns[1].find, Find::Regex("5[0-9][0-9] error".into()));
     assert_eq!(driver.maintenance[0].reason, "backup");
     let Job::Command(command) = &driver.job else { panic!() };
-    assert_eq!(command.argv[3], "eu");
+    assert_eq!(command.argv[3], "${REGION}", "literal");
     assert_eq!(command.cwd.as_deref(), Some(files.path().join("work").as_path()));
     assert_eq!(command.env["API_TOKEN"], "${DASHBOARD_TOKEN}", "filled in when the run starts");
 
@@ -486,6 +486,34 @@ fn one_wrong_value_in_a_schedule_is_one_problem_that_names_it() {
     for (line, key, words) in [
         ("cron = \"61 * * * *\"", "cron", "minute"),
         ("cron = \"0 0 30 2 *\"", "cron", "0 0 30 2 *"),
+        ("cron = \"${WHEN}\"", "cron", "not filled in here"),
+        ("timezone = \"${ZONE}\"", "timezone", "not filled in here"),
+        ("notify = [\"${WHO}\"]", "notify", "not filled in here"),
+        (
+            "[[maintenance]]\nfrom = \"${WHEN}\"\nlasts = \"1h\"",
+            "maintenance[1].from",
+            "not filled",
+        ),
+        (
+            "[job]\nkind = \"command\"\nargv = [\"x\"]\ncwd = \"/srv/${PLACE}\"",
+            "job.cwd",
+            "not filled in here",
+        ),
+        (
+            "[job]\nkind = \"command\"\nargv = [\"x\"]\nuser = \"${TOKEN}\"",
+            "job.user",
+            "not filled in here",
+        ),
+        (
+            "[job]\nkind = \"command\"\nargv = [\"x\"]\nenv = { P = \"${HOME:-x}/b\" }",
+            "job.env.P",
+            "`$${HOME:-x}` to keep the text",
+        ),
+        (
+            "[job]\nkind = \"http\"\nurl = \"http://h/\"\nbody = \"${NOT_THERE}\"",
+            "job.body",
+            "NOT_THERE is not set",
+        ),
         ("cron = \"@hourly\"\ncontinuous = true", "continuous", "keep one"),
         ("continuous = false", "cron", "when to run"),
         ("timezone = \"Europe/Berln\"", "timezone", "did you mean \"Europe/Berlin\"?"),
@@ -721,4 +749,24 @@ fn a_placeholder_that_is_no_column_of_the_contract_is_named() {
     assert_eq!(warned("https://b.example/{id}.jpg"), None);
     let text = warned("https://b.example/{job}__{index}.jpg").unwrap();
     assert!(text.contains("{job} and {index}"), "{text}");
+}
+
+#[test]
+fn a_shell_keeps_its_own_dollars_and_names_of_dotenv_in_argv_are_warned_of() {
+    let script = r"d=$(date +%F); echo ${d} ${HOME:-x} ${#d} $${d} ${TOKEN} ${GIVEN}";
+    let schedule = format!(
+        "cron = \"@hourly\"\nsignal = \"${{PART}} done\"\n[job]\nkind = \"command\"\n\
+         argv = [\"sh\", \"-c\", '{script}']\n[job.env]\nGIVEN = \"${{GIVEN}}\"\n\
+         PRICE = \"$$5 $${{x}}\""
+    );
+    let dotenv = "TOKEN=not-a-real-token\nGIVEN=not-a-real-one-too\nPART=x\n";
+    let files = [(".env", dotenv), ("schedules/nightly.toml", schedule.as_str())];
+    let config = load(&files, &[]).unwrap();
+    let Job::Command(command) = &config.schedules[0].job else { panic!() };
+    assert_eq!(command.argv[2], script);
+    let warnings = config.warnings().join("\n");
+    assert!(warnings.contains("${TOKEN} in argv is not filled in any more"), "{warnings}");
+    assert!(warnings.contains("[job.env] TOKEN = \"${TOKEN}\""), "{warnings}");
+    assert!(warnings.contains("\"${PART} done\" is looked for as it is written"), "{warnings}");
+    assert!(!warnings.contains("${GIVEN}") && !warnings.contains("${d}"), "{warnings}");
 }

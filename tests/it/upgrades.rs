@@ -12,8 +12,10 @@ use lookout::review::tries::Tries as _;
 use lookout::review::tries::sqlite::reading::Notes;
 use lookout::review::tries::sqlite::{HolderSettings, SqliteTries};
 use lookout::run::ledger::{Ledger as _, Loop, Origin};
-use lookout::schedule::ScheduleName;
+use lookout::schedule::{Job, ScheduleName};
+use lookout::secret::Secret;
 use lookout::store::GuardDb;
+use lookout::store::filled_in::FilledIn;
 use lookout::watch::delivery_log::{DeliveryLog as _, DeliveryState};
 use lookout::watch::history::{History as _, IncidentFilter, SlotFilter, SlotState};
 use lookout::watch::incidents::Incidents as _;
@@ -70,7 +72,7 @@ async fn slots_runs_incidents_and_messages_of_the_first_version_are_found_again(
     let state = tempfile::tempdir().unwrap();
     let before = state_of(FIRST, state.path());
     for _ in 0..2 {
-        let db = GuardDb::open(&state.path().join("guard.db")).unwrap();
+        let db = GuardDb::open(&state.path().join("guard.db"), &FilledIn::default()).unwrap();
 
         let filter = SlotFilter { verdict: Some(Verdict::Failed), ..SlotFilter::default() };
         let failed = db.slots(filter).await.unwrap();
@@ -146,4 +148,59 @@ async fn claims_tries_and_money_of_the_first_version_are_found_again() {
         .query_row("SELECT usd FROM money WHERE period = 'day 2026-11-27'", [], |row| row.get(0))
         .unwrap();
     assert!(spent > 0.0368, "{spent}");
+}
+
+/// The order of the run in the middle, as that version's program wrote it.
+const ORDER: &str = r#"{"run": "01a21f11-c642-7768-a557-ceb4e7c07379", "schedule": "slow-copy",
+    "work": {"kind": "command", "cwd": "/srv", "user": "root", "stop_signal": "SIGTERM",
+             "argv": ["sh", "-c", "echo copying with fake-export-token-4711; exec sleep 900"],
+             "env": {"TOKEN": "${EXPORT_TOKEN}"}}}"#;
+
+/// Names of all files below, that hold this text in whatever place.
+fn files_with(folder: &Path, text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(text) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_secret_that_was_stored_with_a_job_is_nowhere_after_the_upgrade() {
+    let secret = "fake-export-token-4711";
+    let state = tempfile::tempdir().unwrap();
+    state_of(FIRST, state.path());
+    let run = state.path().join("runs/01a21f11-c642-7768-a557-ceb4e7c07379");
+    fs::create_dir_all(&run).unwrap();
+    fs::write(run.join("order.json"), ORDER).unwrap();
+    // Pages that are free already hold it, too.
+    let rows = Connection::open(state.path().join("guard.db")).unwrap();
+    rows.execute_batch(
+        "CREATE TABLE gone AS SELECT * FROM slots, (SELECT 1 UNION SELECT 2); DROP TABLE gone;",
+    )
+    .unwrap();
+    drop(rows);
+    assert_eq!(files_with(state.path(), secret).len(), 2);
+
+    let values = [("EXPORT_TOKEN".to_owned(), Secret::new(secret))];
+    let filled_in = FilledIn::new(values, std::collections::BTreeMap::new());
+    let db = GuardDb::open(&state.path().join("guard.db"), &filled_in).unwrap();
+    assert_eq!(files_with(state.path(), secret), Vec::<String>::new());
+
+    let open = db.open_runs().await.unwrap();
+    let copy = open.iter().find(|open| open.run.schedule.name.as_str() == "slow-copy").unwrap();
+    let Job::Command(job) = &copy.run.schedule.job else { panic!() };
+    assert_eq!(job.argv[2], "echo copying with ${EXPORT_TOKEN}; exec sleep 900");
+    let order = fs::read_to_string(run.join("order.json")).unwrap();
+    assert!(order.contains("echo copying with ${EXPORT_TOKEN};"), "{order}");
+    let copies = files_with(state.path(), "nightly-export");
+    assert!(copies.iter().any(|name| name.contains("guard.db.before-schema-")), "{copies:?}");
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::sqlite::Schema;
+use crate::sqlite::{Migration, Schema};
 
 /// A write waits for those of other reviews: each takes milliseconds, but a hundred claims on a slow
 /// disk may queue.
@@ -18,8 +18,9 @@ pub(super) const SCHEMA: Schema =
 /// table is another row. `money` holds running sums, because a sum over a day's tries before each
 /// call would cost more than the call. `claims.fence` is the time that a row has really got, if a
 /// trigger of its table writes one of its own; `own_times` are the records of such tables.
-const MIGRATIONS: &[&str] = &[
-    "
+const MIGRATIONS: &[Migration] = &[
+    Migration::Sql(
+        "
     CREATE TABLE holders (
         id INTEGER PRIMARY KEY,
         scope TEXT NOT NULL,
@@ -84,11 +85,14 @@ const MIGRATIONS: &[&str] = &[
         usd REAL NOT NULL
     ) WITHOUT ROWID;
 ",
-    "
+    ),
+    Migration::Sql(
+        "
     ALTER TABLE claims ADD COLUMN fence TEXT;
     CREATE TABLE own_times (
         scope TEXT PRIMARY KEY,
         since TEXT NOT NULL
     ) WITHOUT ROWID;
 ",
+    ),
 ];
