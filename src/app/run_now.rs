@@ -14,11 +14,12 @@ use tokio::time::Instant;
 use super::lock;
 use super::open_state::OpenState;
 use crate::clock::{Clock, SystemClock};
-use crate::keep::evidence::directory::RunDirectory;
-use crate::keep::evidence::journal::EvidenceReader;
-use crate::keep::evidence::process::is_same_process;
-use crate::keep::evidence::{Event, ProcessIdentity};
+use crate::process::ProcessIdentity;
+use crate::process::is_same_process;
 use crate::run::ledger::{Answer, Request};
+use crate::rundir::Event;
+use crate::rundir::directory::RunDirectory;
+use crate::rundir::journal::EvidenceReader;
 use crate::schedule::ScheduleName;
 use crate::watch::history::{SlotFilter, SlotRow, SlotState};
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::load_config;
 use crate::clock::SystemClock;
-use crate::keep::evidence::directory::RunDirectory;
+use crate::rundir::directory::RunDirectory;
 
 /// One thread reads each stream, the main thread keeps the box.
 const THREADS: usize = 2;

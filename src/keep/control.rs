@@ -11,22 +11,23 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use super::evidence::directory::RunDirectory;
-use super::evidence::{Event, Order, ProcessIdentity};
+use super::output_observer::OutputObserver;
 use super::time_box::{Due, TimeBox};
-use super::witness::Witness;
+use crate::process::ProcessIdentity;
+use crate::rundir::directory::RunDirectory;
+use crate::rundir::{Event, Order};
 
-/// How often clock and request file are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the clock and the request to stop are checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Both clocks are read one after the other, and a machine may be busy in between.
-const WORTH_TELLING: Duration = Duration::from_secs(5);
+const MIN_REPORTED_SLEEP: Duration = Duration::from_secs(5);
 
 /// The time box of a run and everybody who may end it early.
 #[derive(Debug)]
 pub(super) struct Control {
     directory: RunDirectory,
-    witness: Arc<Witness>,
+    observer: Arc<OutputObserver>,
     time_box: TimeBox,
     terminate: Signal,
     box_ends_at: DateTime<Utc>,
@@ -39,21 +40,21 @@ pub(super) struct Control {
 struct Sleep {
     boot: Duration,
     timer: Instant,
-    told: Duration,
+    reported: Duration,
 }
 
 impl Sleep {
     fn since(boot: Duration) -> Self {
-        Self { boot, timer: Instant::now(), told: Duration::ZERO }
+        Self { boot, timer: Instant::now(), reported: Duration::ZERO }
     }
 
-    /// What the machine slept in all, if that is more than was told.
+    /// How long the machine slept in all, if that is more than was reported.
     fn more(&mut self, boot: Duration) -> Option<Duration> {
         let slept = boot.saturating_sub(self.boot).saturating_sub(self.timer.elapsed());
-        if slept < self.told + WORTH_TELLING {
+        if slept < self.reported + MIN_REPORTED_SLEEP {
             return None;
         }
-        self.told = slept;
+        self.reported = slept;
         Some(slept)
     }
 }
@@ -92,15 +93,15 @@ impl Control {
     pub(super) fn new(
         order: &Order,
         directory: RunDirectory,
-        witness: Arc<Witness>,
+        observer: Arc<OutputObserver>,
         signals: Signals,
     ) -> Self {
-        let (now, boot) = (witness.clock().now(), witness.now());
+        let (now, boot) = (observer.clock().now(), observer.now());
         let later = |by: Duration| now + TimeDelta::from_std(by).unwrap_or_default();
         Self {
             time_box: TimeBox::new(order, boot),
             directory,
-            witness,
+            observer,
             terminate: signals.terminate,
             box_ends_at: later(order.time_box),
             grace_ends_at: later(order.time_box.saturating_add(order.signal_grace)),
@@ -111,8 +112,8 @@ impl Control {
     /// Writes that the job runs.
     pub(super) fn job_started(&self, job: Option<ProcessIdentity>) {
         let (box_ends_at, grace_ends_at) = (self.box_ends_at, self.grace_ends_at);
-        self.witness.moved();
-        self.witness.record(Event::JobStarted { job, box_ends_at, grace_ends_at });
+        self.observer.moved();
+        self.observer.record(Event::JobStarted { job, box_ends_at, grace_ends_at });
     }
 
     /// Where the run's files are.
@@ -130,36 +131,36 @@ impl Control {
         self.grace_ends_at
     }
 
-    /// Whether the job was told to go.
+    /// Whether the tree is being stopped.
     pub(super) fn is_stopping(&self) -> bool {
         self.time_box.is_stopping()
     }
 
-    /// Whether the job was told to end, one way or the other.
+    /// Whether the job was asked to wind down or is being stopped.
     pub(super) fn is_ending(&self) -> bool {
         self.time_box.is_ending()
     }
 
     /// Whether nothing new may be begun.
     pub(super) fn is_box_over(&self) -> bool {
-        self.is_stopping() || self.witness.now() >= self.time_box.box_end()
+        self.is_stopping() || self.observer.now() >= self.time_box.box_end()
     }
 
     /// Waits until something is due and says what; the caller does it. May be dropped and called
     /// again at any time.
     pub(super) async fn next_due(&mut self) -> Due {
         loop {
-            self.witness.tick();
+            self.observer.tick();
             if self.directory.stop_requested() {
                 self.time_box.ask_to_stop();
             }
-            let now = self.witness.now();
+            let now = self.observer.now();
             if let Some(slept) = self.sleep.more(now) {
-                self.witness.record(Event::Slept { seconds: slept.as_secs() });
+                self.observer.record(Event::Slept { seconds: slept.as_secs() });
             }
-            let due = self.time_box.due(now, self.witness.last_moved());
+            let due = self.time_box.due(now, self.observer.last_moved());
             let Due::Nothing { until } = due else { return due };
-            let wait = until.map_or(LOOK_EVERY, |at| at.saturating_sub(now).min(LOOK_EVERY));
+            let wait = until.map_or(POLL_INTERVAL, |at| at.saturating_sub(now).min(POLL_INTERVAL));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 received = self.terminate.recv() => {

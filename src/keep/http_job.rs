@@ -3,7 +3,7 @@
 //! Commands are [`super::job`]'s. Whether a run was good is the judge's; this only says what each
 //! call brought.
 //! Invariant: an endpoint that failed is not called again at once, and one that refuses our key
-//! not at all; so a call that hangs is reported when it ends, not when somebody looks.
+//! not at all; so a call that hangs is reported when it ends, not before.
 
 mod call;
 
@@ -20,10 +20,10 @@ use crate::placeholder;
 
 use super::control::Control;
 use super::environment::{Variables, resolve};
-use super::evidence::{CallOutcome, Event};
+use super::output_observer::OutputObserver;
 use super::rules::{CREDENTIALS, FAILURE, PROVIDER};
 use super::time_box::Due;
-use super::witness::Witness;
+use crate::rundir::{CallOutcome, Event};
 use call::{Called, call};
 
 /// For TCP and TLS alone; an endpoint that takes longer is not there.
@@ -172,21 +172,25 @@ struct Rounds {
 }
 
 /// Calls the endpoint until the box is full, or once.
-pub(super) async fn run(prepared: &Prepared, witness: &Arc<Witness>, control: &mut Control) {
+pub(super) async fn run(
+    prepared: &Prepared,
+    observer: &Arc<OutputObserver>,
+    control: &mut Control,
+) {
     control.job_started(None);
     let mut rounds = Rounds { n_failed_in_a_row: 0, open: BTreeSet::new(), last: None };
     while !control.is_box_over() {
-        let n_calls = witness.begin_call();
-        let began_at = witness.now();
+        let n_calls = observer.begin_call();
+        let began_at = observer.now();
         let called = tokio::select! {
-            called = call(prepared, witness) => Some(called),
-            () = until_stopped(witness, control) => None,
+            called = call(prepared, observer) => Some(called),
+            () = until_stopped(observer, control) => None,
         };
-        let millis = witness.now().saturating_sub(began_at).as_millis();
+        let millis = observer.now().saturating_sub(began_at).as_millis();
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
         let Some(called) = called else {
             rounds.last = Some(CallOutcome::TimedOut);
-            witness.record(Event::Call {
+            observer.record(Event::Call {
                 status: None,
                 millis,
                 outcome: CallOutcome::TimedOut,
@@ -194,21 +198,21 @@ pub(super) async fn run(prepared: &Prepared, witness: &Arc<Witness>, control: &m
             });
             break;
         };
-        witness.moved();
+        observer.moved();
         let (status, outcome, detail) = (called.status, called.outcome, called.detail.clone());
-        witness.record(Event::Call { status, millis, outcome, detail });
-        rounds.take(&called, n_calls, prepared, witness);
+        observer.record(Event::Call { status, millis, outcome, detail });
+        rounds.take(&called, n_calls, prepared, observer);
         let Some(pause) = rounds.pause(&called, prepared.rhythm) else { break };
-        let pause = pause.max((began_at + SHORTEST_ROUND).saturating_sub(witness.now()));
-        if !wait(pause, witness, control).await {
+        let pause = pause.max((began_at + SHORTEST_ROUND).saturating_sub(observer.now()));
+        if !wait(pause, observer, control).await {
             break;
         }
     }
-    // The box may have ended after the last look at it: what is due by now is noted, not awaited.
+    // The box may have ended after the last look at it: what is due by now is recorded, not awaited.
     if let Some(due) = control.next_due().now_or_never() {
-        tell(due, witness);
+        tell(due, observer);
     }
-    witness.record(Event::Exited { code: Some(rounds.exit_code(witness)), signal: None });
+    observer.record(Event::Exited { code: Some(rounds.exit_code(observer)), signal: None });
 }
 
 /// Values of the variables that are written there.
@@ -227,23 +231,29 @@ fn hidden_in(url: &Url, written: &str, variables: &Variables) -> Vec<String> {
 
 impl Rounds {
     /// Tells what went wrong, or that it is over.
-    fn take(&mut self, called: &Called, n_calls: u64, prepared: &Prepared, witness: &Witness) {
+    fn take(
+        &mut self,
+        called: &Called,
+        n_calls: u64,
+        prepared: &Prepared,
+        observer: &OutputObserver,
+    ) {
         self.last = Some(called.outcome);
         match called.outcome {
             CallOutcome::Signal => {
                 self.n_failed_in_a_row = 0;
                 for kind in std::mem::take(&mut self.open) {
-                    witness.record(Event::Recovered { kind });
+                    observer.record(Event::Recovered { kind });
                 }
             }
             // Neither says that the provider was asked.
             CallOutcome::Idle | CallOutcome::Other => self.n_failed_in_a_row = 0,
             CallOutcome::Failed | CallOutcome::TimedOut => {
                 self.n_failed_in_a_row += 1;
-                let kinds = called.brought.problems.iter().map(|(kind, _)| kind.clone());
+                let kinds = called.scanned.problems.iter().map(|(kind, _)| kind.clone());
                 self.open.extend(kinds.filter(|kind| kind != FAILURE));
-                if called.brought.problems.is_empty() {
-                    self.tell_without_pattern(called, n_calls, prepared, witness);
+                if called.scanned.problems.is_empty() {
+                    self.tell_without_pattern(called, n_calls, prepared, observer);
                 }
             }
         }
@@ -256,21 +266,21 @@ impl Rounds {
         called: &Called,
         n_calls: u64,
         prepared: &Prepared,
-        witness: &Witness,
+        observer: &OutputObserver,
     ) {
-        let is_outage = called.outcome == CallOutcome::TimedOut && witness.knows(PROVIDER);
+        let is_outage = called.outcome == CallOutcome::TimedOut && observer.knows(PROVIDER);
         let kind = if is_outage { PROVIDER } else { FAILURE };
         if is_outage {
             self.open.insert(kind.to_owned());
         }
         let host = prepared.url.host_str().unwrap_or("the endpoint");
-        witness.record(Event::Problem {
+        observer.record(Event::Problem {
             kind: kind.to_owned(),
-            provider: if is_outage { witness.provider() } else { None },
+            provider: if is_outage { observer.provider() } else { None },
             status: called.status.filter(|status| *status >= 400),
             count: u64::from(self.n_failed_in_a_row),
             calls: Some(n_calls),
-            detail: witness.say(&format!("{host}: {}", called.detail)),
+            detail: observer.say(&format!("{host}: {}", called.detail)),
             title: None,
             action: None,
         });
@@ -284,7 +294,7 @@ impl Rounds {
             CallOutcome::Idle => Some(idle_pause),
             CallOutcome::Failed | CallOutcome::TimedOut => {
                 // A key that is refused now is refused in a minute, too: a person must act.
-                if called.brought.problems.iter().any(|(kind, _)| kind == CREDENTIALS) {
+                if called.scanned.problems.iter().any(|(kind, _)| kind == CREDENTIALS) {
                     return None;
                 }
                 let doublings = self.n_failed_in_a_row.saturating_sub(1).min(8);
@@ -295,29 +305,29 @@ impl Rounds {
 
     /// The last call decides. One that says nothing is no failure of its own, but it does not
     /// leave an earlier signal standing either.
-    fn exit_code(&self, witness: &Witness) -> i32 {
+    fn exit_code(&self, observer: &OutputObserver) -> i32 {
         match self.last {
             Some(CallOutcome::Signal | CallOutcome::Idle) => 0,
-            Some(CallOutcome::Other) if !witness.has_signal() => 0,
+            Some(CallOutcome::Other) if !observer.has_signal() => 0,
             Some(CallOutcome::Other | CallOutcome::Failed | CallOutcome::TimedOut) | None => 1,
         }
     }
 }
 
 /// Waits; `false` when nothing more is to be called.
-async fn wait(pause: Duration, witness: &Witness, control: &mut Control) -> bool {
-    let until = witness.now() + pause;
+async fn wait(pause: Duration, observer: &OutputObserver, control: &mut Control) -> bool {
+    let until = observer.now() + pause;
     loop {
         // Our own pause is no stall of the endpoint.
-        witness.moved();
-        let left = until.saturating_sub(witness.now());
+        observer.moved();
+        let left = until.saturating_sub(observer.now());
         if left.is_zero() {
             return !control.is_box_over();
         }
         tokio::select! {
             () = tokio::time::sleep(left.min(SHORTEST_ROUND)) => {}
             due = control.next_due() => {
-                tell(due, witness);
+                tell(due, observer);
                 return false;
             }
         }
@@ -325,16 +335,16 @@ async fn wait(pause: Duration, witness: &Witness, control: &mut Control) -> bool
 }
 
 /// Notes the end of the box, and comes back when the call in hand must be broken off.
-async fn until_stopped(witness: &Witness, control: &mut Control) {
+async fn until_stopped(observer: &OutputObserver, control: &mut Control) {
     while !control.is_stopping() {
-        tell(control.next_due().await, witness);
+        tell(control.next_due().await, observer);
     }
 }
 
-fn tell(due: Due, witness: &Witness) {
+fn tell(due: Due, observer: &OutputObserver) {
     match due {
-        Due::WindDown => witness.record(Event::BoxEnded),
-        Due::Stop(reason) => witness.record(Event::Stopping { reason }),
+        Due::WindDown => observer.record(Event::BoxEnded),
+        Due::Stop(reason) => observer.record(Event::Stopping { reason }),
         // There is no tree here.
         Due::Kill | Due::Nothing { .. } => {}
     }
@@ -344,16 +354,16 @@ fn tell(due: Due, witness: &Witness) {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::keep::evidence::directory::RunDirectory;
-    use crate::keep::evidence::journal::EvidenceReader;
+    use crate::keep::output_observer::ScanResult;
     use crate::keep::rules::Rules;
-    use crate::keep::witness::Brought;
     use crate::redact::Redactor;
+    use crate::rundir::directory::RunDirectory;
+    use crate::rundir::journal::EvidenceReader;
 
     fn called(outcome: CallOutcome, kinds: &[&str]) -> Called {
         let problems = kinds.iter().map(|kind| ((*kind).to_owned(), String::new())).collect();
-        let brought = Brought { problems, ..Brought::default() };
-        Called { status: Some(200), outcome, detail: String::new(), brought }
+        let scanned = ScanResult { problems, ..ScanResult::default() };
+        Called { status: Some(200), outcome, detail: String::new(), scanned }
     }
 
     #[test]
@@ -425,11 +435,12 @@ mod tests {
     async fn an_outage_is_over_with_the_next_batch_and_not_with_an_idle_answer() {
         let folder = tempfile::tempdir().unwrap();
         let directory = RunDirectory::at(folder.path());
-        let order = crate::keep::evidence::tests::order("run");
+        let order = crate::rundir::tests::order("run");
         let rules = Rules::new(&order).unwrap();
         let clock = Arc::new(SystemClock);
-        let witness =
-            Witness::new(clock, directory.clone(), Redactor::default(), &order, rules).unwrap();
+        let observer =
+            OutputObserver::new(clock, directory.clone(), Redactor::default(), &order, rules)
+                .unwrap();
         let ordered = Ordered {
             method: "post",
             url: "http://127.0.0.1:1/",
@@ -450,10 +461,10 @@ mod tests {
         .iter()
         .enumerate()
         {
-            rounds.take(called, n as u64, &prepared, &witness);
+            rounds.take(called, n as u64, &prepared, &observer);
             assert_eq!(rounds.open.is_empty(), n >= 2, "call {n}");
         }
-        witness.finish().await;
+        observer.finish().await;
         let (entries, _) = EvidenceReader::new(&directory).read_from(0).unwrap();
         let recovered = Event::Recovered { kind: PROVIDER.to_owned() };
         assert_eq!(entries.iter().filter(|entry| entry.event == recovered).count(), 1);

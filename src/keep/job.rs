@@ -1,8 +1,8 @@
 //! A command as a job: started in a process group of its own, read, wound down, stopped, swept.
 //!
 //! The keeper is the subreaper of everything below it, so that a child which left its group, its
-//! session or its parent is still found. What the output means is [`super::witness`]'s business.
-//! Invariant: the run is over when the main process is, or, once the job was told to end, when its
+//! session or its parent is still found. What the output means is [`super::output_observer`]'s business.
+//! Invariant: the run is over when the main process is, or, once the job was asked to end, when its
 //! tree is gone or has given the signal; nothing of the tree is left then.
 
 use std::collections::BTreeMap;
@@ -21,16 +21,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::control::Control;
 use super::environment::{User, Variables, resolve, user};
-use super::evidence::cgroup::RunCgroup;
-use super::evidence::process::{
+use super::output_observer::OutputObserver;
+use super::time_box::Due;
+use crate::process::ProcessIdentity;
+use crate::process::cgroup::RunCgroup;
+use crate::process::{
     RUN_ID_VARIABLE, descendants, identity_of_child, processes_of_run, signal_all, split_by_input,
 };
-use super::evidence::{Event, Order, ProcessIdentity, Stream};
-use super::time_box::Due;
-use super::witness::Witness;
+use crate::rundir::{Event, Order, Stream};
 
 /// What is still in the pipe when the main process has ended is read in milliseconds; after this
-/// long somebody else holds it open.
+/// time another process holds it open.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// A pipe as wide as an unprivileged process may have it (`/proc/sys/fs/pipe-max-size`): the job
@@ -41,12 +42,12 @@ const PIPE_BYTES: usize = 1024 * 1024;
 /// nobody can do more.
 const UNKILLABLE_AFTER: Duration = Duration::from_secs(60);
 
-/// How often a tree that is going is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often a tree that is being killed is checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often a tree that finishes its work without its main process is looked at. Long enough for
+/// How often a tree that finishes its work without its main process is checked. Long enough for
 /// what has lost its input to have ended by itself.
-const AWAIT_EVERY: Duration = Duration::from_millis(250);
+const AWAIT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A command whose words and variables are settled.
 #[derive(Debug)]
@@ -131,7 +132,7 @@ impl Prepared {
 /// The job while it runs.
 struct Job<'a> {
     order: &'a Order,
-    witness: Arc<Witness>,
+    observer: Arc<OutputObserver>,
     main: Pid,
     /// Holds the whole tree, where there is one.
     cgroup: Option<RunCgroup>,
@@ -147,18 +148,18 @@ struct Job<'a> {
 pub(super) async fn run(
     order: &Order,
     prepared: &Prepared,
-    witness: &Arc<Witness>,
+    observer: &Arc<OutputObserver>,
     control: &mut Control,
 ) {
-    let started = start(order, prepared, witness, control);
+    let started = start(order, prepared, observer, control);
     let (mut job, readers, stop_reading) = match started {
         Ok(started) => started,
         Err(error) => {
             // It may have failed after the process was there, and nobody would hold it.
             signal_all(&tree(&order.run, None), rustix::process::Signal::KILL);
             let error =
-                witness.say(&format!("`{}` could not be started: {error}", prepared.program));
-            witness.record(Event::CouldNotStart { error });
+                observer.say(&format!("`{}` could not be started: {error}", prepared.program));
+            observer.record(Event::CouldNotStart { error });
             return;
         }
     };
@@ -175,7 +176,7 @@ type Started<'a> = (Job<'a>, Vec<JoinHandle<()>>, CancellationToken);
 fn start<'a>(
     order: &'a Order,
     prepared: &Prepared,
-    witness: &Arc<Witness>,
+    observer: &Arc<OutputObserver>,
     control: &Control,
 ) -> std::io::Result<Started<'a>> {
     // Without it (not Linux, or forbidden) orphans are still found by their environment.
@@ -188,7 +189,7 @@ fn start<'a>(
     let mut command = prepared.command(order, control);
     let mut child = match &cgroup {
         Some(cgroup) => {
-            cgroup.note(control.directory());
+            cgroup.note_in(&control.directory().cgroup_path());
             cgroup.start_in(|| command.spawn())?
         }
         None => command.spawn()?,
@@ -206,12 +207,12 @@ fn start<'a>(
         // Refused when the user's pipes are many already; it is only slower then.
         let _ = rustix::pipe::fcntl_setpipe_size(&fd, PIPE_BYTES);
         let pipe = pipe::Receiver::from_owned_fd(fd)?;
-        let (witness, stop) = (Arc::clone(witness), stop_reading.clone());
-        readers.push(tokio::spawn(async move { witness.read(stream, pipe, stop).await }));
+        let (observer, stop) = (Arc::clone(observer), stop_reading.clone());
+        readers.push(tokio::spawn(async move { observer.read(stream, pipe, stop).await }));
     }
     let job = Job {
         order,
-        witness: Arc::clone(witness),
+        observer: Arc::clone(observer),
         main,
         cgroup,
         stop_signal: prepared.stop_signal,
@@ -231,7 +232,7 @@ impl Job<'_> {
             if let Some(status) = self.status
                 && !self.is_awaited(control)
             {
-                self.witness.record(Event::Exited {
+                self.observer.record(Event::Exited {
                     code: status.exit_status(),
                     signal: status.terminating_signal(),
                 });
@@ -239,19 +240,19 @@ impl Job<'_> {
             }
             let hangs = self
                 .killed_at
-                .is_some_and(|at| self.witness.now().saturating_sub(at) >= UNKILLABLE_AFTER);
+                .is_some_and(|at| self.observer.now().saturating_sub(at) >= UNKILLABLE_AFTER);
             if hangs {
-                self.witness.record(Event::Exited { code: None, signal: None });
+                self.observer.record(Event::Exited { code: None, signal: None });
                 return;
             }
             tokio::select! {
                 _ = self.child_ended.recv() => {}
                 due = control.next_due() => self.act(due),
                 // A child that is born while the tree is being killed must go, too.
-                () = tokio::time::sleep(LOOK_EVERY), if self.killed_at.is_some() => {
+                () = tokio::time::sleep(POLL_INTERVAL), if self.killed_at.is_some() => {
                     self.kill_tree();
                 }
-                () = tokio::time::sleep(AWAIT_EVERY),
+                () = tokio::time::sleep(AWAIT_INTERVAL),
                     if self.status.is_some() && self.killed_at.is_none() => self.signal_those_left(),
             }
         }
@@ -262,7 +263,7 @@ impl Job<'_> {
     fn is_awaited(&self, control: &Control) -> bool {
         control.is_ending()
             && self.killed_at.is_none()
-            && !self.witness.has_signal()
+            && !self.observer.has_signal()
             && !self.tree().is_empty()
     }
 
@@ -290,11 +291,11 @@ impl Job<'_> {
     fn act(&mut self, due: Due) {
         match due {
             Due::WindDown => {
-                self.witness.record(Event::BoxEnded);
+                self.observer.record(Event::BoxEnded);
                 self.wind_down();
             }
             Due::Stop(reason) => {
-                self.witness.record(Event::Stopping { reason });
+                self.observer.record(Event::Stopping { reason });
                 signal_all(&self.tree(), rustix::process::Signal::TERM);
             }
             Due::Kill => self.kill(),
@@ -304,15 +305,15 @@ impl Job<'_> {
 
     fn kill(&mut self) {
         let n_processes = self.kill_tree();
-        self.killed_at = Some(self.witness.now());
-        self.witness.record(Event::Killed { n_processes });
+        self.killed_at = Some(self.observer.now());
+        self.observer.record(Event::Killed { n_processes });
     }
 
     /// What is left in the pipes, but not what a grandchild may still print.
     async fn drain(&self, readers: Vec<JoinHandle<()>>, stop_reading: &CancellationToken) {
         let mut all = futures_util::future::join_all(readers);
         if tokio::time::timeout(DRAIN, &mut all).await.is_err() {
-            self.witness.record(Event::PipeHeld);
+            self.observer.record(Event::PipeHeld);
             stop_reading.cancel();
             all.await;
         }
@@ -328,13 +329,13 @@ impl Job<'_> {
             return;
         }
         let n_processes = u32::try_from(survivors.len()).unwrap_or(u32::MAX);
-        self.witness.record(Event::Swept { n_processes });
-        let kill_at = self.witness.now() + self.order.kill_grace;
+        self.observer.record(Event::Swept { n_processes });
+        let kill_at = self.observer.now() + self.order.kill_grace;
         if !control.is_stopping() {
             signal_all(&survivors, rustix::process::Signal::TERM);
         }
         while !self.tree().is_empty() {
-            let now = self.witness.now();
+            let now = self.observer.now();
             match self.killed_at {
                 Some(at) if now.saturating_sub(at) >= UNKILLABLE_AFTER => return,
                 Some(_) => {
@@ -348,7 +349,7 @@ impl Job<'_> {
             }
             tokio::select! {
                 _ = self.child_ended.recv() => {}
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
                 due = control.next_due(), if control.is_stopping() && self.killed_at.is_none() => {
                     self.act(due);
                 }

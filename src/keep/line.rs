@@ -8,7 +8,7 @@ use memchr::memchr;
 
 use crate::protocol::LONGEST_LINE;
 
-/// A part begins with so many bytes of the one before, so that what stands across the border is
+/// A part begins with this many bytes of the one before, so that what stands across the border is
 /// found. What people look for in a line is shorter.
 const REPEATED: usize = 1024;
 

@@ -12,9 +12,9 @@ use memchr::memrchr;
 use crate::protocol::LONGEST_LINE;
 use crate::redact::Redactor;
 
-use super::evidence::Stream;
-use super::evidence::directory::{RunDirectory, replace_file};
-use super::needle::ControlSequences;
+use super::stream_search::ControlSequences;
+use crate::rundir::Stream;
+use crate::rundir::directory::{RunDirectory, replace_file};
 
 /// A keeper must stay small whatever a schedule says: each side holds at most this, and a copy
 /// few of it while it is being redacted (32 MB is what a keeper may grow by).
@@ -46,7 +46,7 @@ pub(super) struct Kept {
 }
 
 impl Log {
-    /// Keeps so many bytes of the beginning and of the end.
+    /// Keeps this many bytes of the beginning and of the end.
     pub(super) fn new(head_bytes: u64, tail_bytes: u64) -> Self {
         let limit = |bytes: u64| usize::try_from(bytes.min(MOST_KEPT)).unwrap_or(0);
         Self {

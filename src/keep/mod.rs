@@ -1,15 +1,15 @@
 //! The keeper: one process a run, which holds the job and outlives the daemon.
 //!
-//! It reads an [`evidence::Order`] from the run's directory, does what it says, and writes what it
+//! It reads an [`crate::rundir::Order`] from the run's directory, does what it says, and writes what it
 //! saw to the evidence file. It decides nothing about verdicts or people.
 //! Invariant: what is not in the evidence file, fsynced, did not happen.
 //!
-//! In reading order: [`evidence`] is what the daemon shares with it. `control` keeps the `time_box`;
-//! `job` and `http_job` are the two kinds of work. What they print goes through `witness`, which
-//! lets `signal` (with `rules`, `line`, `needle`) find what it means, keeps some of it (`log`), and
-//! hands entries to `recorder`.
+//! In reading order: [`crate::rundir`] is what the daemon shares with it. `control` keeps the `time_box`;
+//! `job` and `http_job` are the two kinds of work. What they print goes through
+//! `output_observer`, which lets `output_scanner` (with `rules`, `line`, `stream_search`) find what it
+//! means, keeps some of it (`log`), and hands entries to `recorder`.
 //!
-//! **Asking it to stop:** [`evidence::directory::RunDirectory::request_stop`], or SIGTERM. Other
+//! **Asking it to stop:** [`crate::rundir::directory::RunDirectory::request_stop`], or SIGTERM. Other
 //! signals that end a process are ignored. There is no way to make it begin again.
 
 use std::fs::OpenOptions;
@@ -23,25 +23,25 @@ use crate::redact::Redactor;
 
 use self::control::{Control, Signals};
 use self::environment::Variables;
-use self::evidence::directory::RunDirectory;
-use self::evidence::{Event, Order, Work, process};
+use self::output_observer::OutputObserver;
 use self::recorder::Outcome;
 use self::rules::Rules;
-use self::witness::Witness;
+use crate::process;
+use crate::rundir::directory::RunDirectory;
+use crate::rundir::{Event, Order, Work};
 
 mod control;
 pub mod environment;
-pub mod evidence;
 mod http_job;
 mod job;
 mod line;
 mod log;
-mod needle;
+mod output_observer;
+mod output_scanner;
 mod recorder;
 mod rules;
-mod signal;
+mod stream_search;
 mod time_box;
-mod witness;
 
 /// Why a keeper could not do its work; whatever a job does is no error of the keeper.
 #[derive(Debug, Error)]
@@ -104,16 +104,16 @@ pub async fn run(
         (Ok(rules), work) => (rules, work),
         (Err(error), _) => (Rules::default(), Err(error)),
     };
-    let witness = Witness::new(clock, directory.clone(), redactor, &order, rules)
+    let observer = OutputObserver::new(clock, directory.clone(), redactor, &order, rules)
         .map(Arc::new)
         .map_err(KeepError::Setup)?;
     if let Some(keeper) = process::own_identity() {
-        witness.record(Event::KeeperStarted { keeper });
+        observer.record(Event::KeeperStarted { keeper });
     }
-    hold(&order, work, directory, &witness, signals).await;
+    hold(&order, work, directory, &observer, signals).await;
     // Readers are gone by now; if one is not, its entries can no longer be waited for.
-    let outcome = match Arc::try_unwrap(witness) {
-        Ok(witness) => witness.finish().await,
+    let outcome = match Arc::try_unwrap(observer) {
+        Ok(observer) => observer.finish().await,
         Err(_) => Outcome::Incomplete,
     };
     match outcome {
@@ -177,14 +177,14 @@ async fn hold(
     order: &Order,
     work: Result<Prepared, String>,
     directory: &RunDirectory,
-    witness: &Arc<Witness>,
+    observer: &Arc<OutputObserver>,
     signals: Signals,
 ) {
-    let mut control = Control::new(order, directory.clone(), Arc::clone(witness), signals);
+    let mut control = Control::new(order, directory.clone(), Arc::clone(observer), signals);
     match work {
-        Ok(Prepared::Command(command)) => job::run(order, &command, witness, &mut control).await,
-        Ok(Prepared::Http(http)) => http_job::run(&http, witness, &mut control).await,
-        Err(error) => witness.record(Event::CouldNotStart { error: witness.say(&error) }),
+        Ok(Prepared::Command(command)) => job::run(order, &command, observer, &mut control).await,
+        Ok(Prepared::Http(http)) => http_job::run(&http, observer, &mut control).await,
+        Err(error) => observer.record(Event::CouldNotStart { error: observer.say(&error) }),
     }
 }
 

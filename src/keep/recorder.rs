@@ -14,10 +14,10 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::redact::Redactor;
 
-use super::evidence::directory::RunDirectory;
-use super::evidence::journal::EvidenceWriter;
-use super::evidence::{Entry, Event, Frequency};
 use super::log::Log;
+use crate::rundir::directory::RunDirectory;
+use crate::rundir::journal::EvidenceWriter;
+use crate::rundir::{Entry, Event, Frequency};
 
 /// How often held and waiting entries are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -26,11 +26,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// milliseconds, and a keeper that is killed loses no more than this.
 const STORE_EVERY: Duration = Duration::from_secs(5);
 
-/// A job is over and the disk is still full: after so long somebody who repairs it will no
+/// A job is over and the disk is still full: after this time whoever repairs it will no
 /// longer look at this run, and the daemon judges it as interrupted.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(3600);
 
-/// With so many entries waiting (a disk that hangs), what a job can print without end is dropped.
+/// With this many entries waiting (a disk that hangs), what a job can print without end is dropped.
 const MOST_WAITING: usize = 10_000;
 
 /// Hands entries to the thread.
@@ -118,7 +118,7 @@ impl Writing {
                 Ok(entry) => {
                     self.n_waiting.fetch_sub(1, Ordering::Relaxed);
                     if matches!(entry.event, Event::Ended { .. }) {
-                        // Who reads that the run is over may look at its log at once.
+                        // A reader of the last entry may read the log at once.
                         self.store_log();
                     }
                     let written = self.writer.record(entry);
@@ -191,8 +191,8 @@ impl Writing {
 mod tests {
     use super::*;
     use crate::clock::SystemClock;
-    use crate::keep::evidence::Stream;
-    use crate::keep::evidence::journal::EvidenceReader;
+    use crate::rundir::Stream;
+    use crate::rundir::journal::EvidenceReader;
 
     #[test]
     fn what_could_not_be_written_is_written_when_the_disk_is_back() {

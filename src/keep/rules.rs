@@ -1,7 +1,7 @@
 //! What is looked for in a job's output, compiled once, and how often it was found.
 //!
-//! Pure. Reading streams is [`super::signal`]'s business.
-//! Invariant: a pattern is said at most once a second, and what was held back is said at the end.
+//! Pure. Reading streams is [`super::output_scanner`]'s business.
+//! Invariant: a pattern is reported at most once a second, and what was held back is reported at the end.
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -12,18 +12,17 @@ use serde::Deserialize;
 
 use crate::protocol::{Line, PREFIX};
 
-use super::evidence::{Order, Pattern, Signal, Stream, Work};
-use super::needle::Needle;
-use super::signal::Matched;
+use super::stream_search::Needle;
+use crate::rundir::{Order, Pattern, Signal, Stream, Work};
 
-/// A pattern that matches all the time is said once in so long.
-const SAY_AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// A pattern that matches all the time is reported at most once in this time.
+const MIN_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Blanks and colours around a completion that is alone on its line.
-const MOST_AROUND: usize = 256;
+const MAX_AROUND: usize = 256;
 
 /// Matches that are remembered for `within`; more in one window says nothing more.
-const MOST_REMEMBERED: usize = 10_000;
+const MAX_REMEMBERED: usize = 10_000;
 
 /// What a text says when it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +126,7 @@ impl Rules {
 
     /// Whether what has come of a line may be a completion that lacks only its line break.
     pub(super) fn may_become_signal(&self, unfinished: &[u8]) -> bool {
-        let is_short = |line: &String| unfinished.len() <= line.len() + MOST_AROUND;
+        let is_short = |line: &String| unfinished.len() <= line.len() + MAX_AROUND;
         !unfinished.is_empty() && self.line.as_ref().is_some_and(is_short)
             || self.review.is_some() && unfinished.starts_with(b"{")
     }
@@ -142,7 +141,7 @@ impl Rules {
             .is_ok_and(|line| line.message == *message && line.run == *run)
     }
 
-    /// Of what was found on one line, what is to be told. An answer that refuses our key or our
+    /// Of what was found on one line, what is reported. An answer that refuses our key or our
     /// quota is an answer: the provider was reached, whatever the words around it say.
     pub(super) fn causes_of(&self, mut reached: Vec<(usize, u64)>) -> Vec<(usize, u64)> {
         let kind = |index: usize| self.patterns.get(index).map_or("", |p| p.kind.as_str());
@@ -160,9 +159,20 @@ pub(super) const CREDENTIALS: &str = "credentials_rejected";
 pub(super) const QUOTA: &str = "quota_exhausted";
 pub(super) const PROVIDER: &str = "provider_unavailable";
 
+/// A pattern that reached its count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Matched {
+    /// Which of the order's patterns.
+    pub(super) pattern: usize,
+    /// How often so far in this run.
+    pub(super) count: u64,
+    /// The text around it, not redacted.
+    pub(super) excerpt: Vec<u8>,
+}
+
 /// How often each pattern was found in this run, in all streams and calls together.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct MatchCounter {
     patterns: Vec<Counted>,
 }
 
@@ -171,11 +181,11 @@ struct Counted {
     total: u64,
     /// When it was found, the newest last; only what `within` needs.
     times: VecDeque<Duration>,
-    said_at: Option<Duration>,
-    unsaid: Option<Matched>,
+    reported_at: Option<Duration>,
+    suppressed: Option<Matched>,
 }
 
-impl Tally {
+impl MatchCounter {
     fn of(&mut self, pattern: usize) -> &mut Counted {
         if self.patterns.len() <= pattern {
             self.patterns.resize_with(pattern + 1, Counted::default);
@@ -192,8 +202,8 @@ impl Tally {
         let is_reached = match rule.within {
             None => counted.total >= u64::from(needed),
             Some(within) => {
-                let needed = usize::try_from(needed).unwrap_or(MOST_REMEMBERED);
-                let needed = needed.min(MOST_REMEMBERED);
+                let needed = usize::try_from(needed).unwrap_or(MAX_REMEMBERED);
+                let needed = needed.min(MAX_REMEMBERED);
                 counted.times.push_back(now);
                 while counted.times.len() > needed {
                     counted.times.pop_front();
@@ -208,29 +218,30 @@ impl Tally {
         is_reached.then_some(counted.total)
     }
 
-    /// What is said now; held back if the same was said just before.
+    /// Lets a match through, or holds it back if its pattern was reported just before.
     pub(super) fn say(&mut self, matched: Matched, now: Duration) -> Option<Matched> {
         let counted = self.of(matched.pattern);
-        let is_due = counted.said_at.is_none_or(|at| now.saturating_sub(at) >= SAY_AT_MOST_EVERY);
+        let is_due =
+            counted.reported_at.is_none_or(|at| now.saturating_sub(at) >= MIN_REPORT_INTERVAL);
         if !is_due {
-            counted.unsaid = Some(matched);
+            counted.suppressed = Some(matched);
             return None;
         }
-        counted.said_at = Some(now);
-        counted.unsaid = None;
+        counted.reported_at = Some(now);
+        counted.suppressed = None;
         Some(matched)
     }
 
     /// What was held back.
-    pub(super) fn take_unsaid(&mut self, now: Duration) -> Vec<Matched> {
-        let mut unsaid = Vec::new();
+    pub(super) fn take_suppressed(&mut self, now: Duration) -> Vec<Matched> {
+        let mut suppressed = Vec::new();
         for counted in &mut self.patterns {
-            if let Some(matched) = counted.unsaid.take() {
-                counted.said_at = Some(now);
-                unsaid.push(matched);
+            if let Some(matched) = counted.suppressed.take() {
+                counted.reported_at = Some(now);
+                suppressed.push(matched);
             }
         }
-        unsaid
+        suppressed
     }
 }
 
@@ -285,8 +296,8 @@ impl Cause {
 
 #[cfg(test)]
 mod tests {
-    use super::super::evidence::tests::order;
     use super::*;
+    use crate::rundir::tests::order;
 
     #[test]
     fn the_old_services_timeout_is_no_503() {
@@ -329,8 +340,8 @@ mod tests {
             within: Some(Duration::from_secs(60)),
         });
         let rules = Rules::new(&order).unwrap();
-        let mut tally = Tally::default();
-        let mut count = |at| tally.count(&rules, 0, Duration::from_secs(at));
+        let mut counter = MatchCounter::default();
+        let mut count = |at| counter.count(&rules, 0, Duration::from_secs(at));
         assert_eq!(count(0), None);
         assert_eq!(count(30), None);
         assert_eq!(count(70), None, "the first is older than a minute");

@@ -1,12 +1,12 @@
-//! The time box: what is due now, and when to look again. Pure; it touches no process.
+//! The time box: what is due now, and when to ask again. Pure; it touches no process.
 //!
 //! All times are readings of the boot clock, so a machine that slept through a box does not get a
-//! second one. Who asks must look again at least every second or so: timers stand still in suspend.
+//! second one. The caller asks again at least every second: timers stand still in suspend.
 //! Invariant: wind-down, stop and kill come in this order, each at most once.
 
 use std::time::Duration;
 
-use super::evidence::{Order, StopReason};
+use crate::rundir::{Order, StopReason};
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Due {
     Kill,
     /// Nothing before this reading of the boot clock.
     Nothing {
-        /// When to look again at the latest; `None`: nothing will ever be due.
+        /// When to ask again at the latest; `None`: nothing will ever be due.
         until: Option<Duration>,
     },
 }
@@ -57,7 +57,7 @@ impl TimeBox {
         }
     }
 
-    /// Somebody wants the job stopped.
+    /// A person or the daemon wants the job stopped.
     pub(super) fn ask_to_stop(&mut self) {
         self.asked = true;
     }
@@ -71,7 +71,7 @@ impl TimeBox {
     pub(super) fn due(&mut self, now: Duration, last_activity: Duration) -> Due {
         match self.phase {
             Phase::Working | Phase::WindingDown => {
-                // A job that was told to end has its grace, whether it says something or not.
+                // A job that was asked to end has its whole grace, with or without output.
                 let stall_after = self.stall_after.filter(|_| self.phase == Phase::Working);
                 let stalled_at = stall_after.map(|after| last_activity.saturating_add(after));
                 if let Some(reason) = self.reason_to_stop(now, stalled_at) {
@@ -97,17 +97,17 @@ impl TimeBox {
         }
     }
 
-    /// Whether the job was told to wind down or to go.
+    /// Whether the job was asked to wind down or is being stopped.
     pub(super) fn is_ending(&self) -> bool {
         self.phase != Phase::Working
     }
 
-    /// Whether the tree was told to go.
+    /// Whether the tree is being stopped.
     pub(super) fn is_stopping(&self) -> bool {
         matches!(self.phase, Phase::Stopping { .. } | Phase::Killed)
     }
 
-    /// A person's wish first, then the box: after a long suspend both box and stall are over, and
+    /// A request first, then the box: after a long suspend both box and stall are over, and
     /// the box is what people set.
     fn reason_to_stop(&self, now: Duration, stalled_at: Option<Duration>) -> Option<StopReason> {
         if self.asked {
@@ -124,9 +124,9 @@ impl TimeBox {
 
 #[cfg(test)]
 mod tests {
-    use super::super::evidence::Stall;
-    use super::super::evidence::tests::order;
     use super::*;
+    use crate::rundir::Stall;
+    use crate::rundir::tests::order;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 

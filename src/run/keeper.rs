@@ -12,9 +12,10 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 use thiserror::Error;
 
-use crate::keep::evidence::{Entry, ProcessIdentity};
+use crate::process::ProcessIdentity;
 use crate::run::RunId;
 use crate::run::ledger::RunLease;
+use crate::rundir::Entry;
 
 /// Why a keeper could not be started or asked.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
-use crate::keep::evidence::directory::RunDirectory;
+use crate::rundir::directory::RunDirectory;
 use crate::storage::StorageError;
 
 /// Between two looks. A job that runs every second and fills its log each time writes 400 MB within

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::absence::Why;
-use crate::keep::evidence::ProcessIdentity;
+use crate::process::ProcessIdentity;
 use crate::run::{Extent, Run, RunId};
 use crate::schedule::{Schedule, ScheduleName, Slot};
 use crate::storage::StorageError;

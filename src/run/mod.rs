@@ -20,7 +20,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::keep::evidence::ProcessIdentity;
+use crate::process::ProcessIdentity;
 use crate::schedule::{Schedule, Slot};
 
 /// Identity of a run: a UUID (version 7) as text, also the name of its directory under `runs/`.

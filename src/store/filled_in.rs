@@ -15,8 +15,8 @@ use std::path::Path;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
-use crate::keep::evidence::directory::{RunDirectory, replace_file};
 use crate::placeholder;
+use crate::rundir::directory::{RunDirectory, replace_file};
 use crate::secret::Secret;
 
 /// Shorter values stand in too many texts that have nothing to do with them.

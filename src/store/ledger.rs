@@ -14,7 +14,7 @@ pub(super) use slots::close;
 
 use super::GuardDb;
 use super::rows::{from_json, from_word, json, maybe_millis, maybe_time, millis, time};
-use crate::keep::evidence::ProcessIdentity;
+use crate::process::ProcessIdentity;
 use crate::run::RunId;
 use crate::run::ledger::{
     Absence, AbsenceAccount, Answer, Claim, Claimed, DroppedSlot, LastSlot, Ledger, Loop, OpenRun,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::baseline::Unusual;
 use super::observed::Observed;
 use super::{Verdict, words};
-use crate::keep::evidence::StopReason;
+use crate::rundir::StopReason;
 
 /// What is worth knowing besides the verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::findings::Finding;
 use super::observed::{Exit, Observed};
 use super::{Verdict, faults, words};
-use crate::keep::evidence::{CallOutcome, StopReason};
 use crate::run::keeper::Presence;
+use crate::rundir::{CallOutcome, StopReason};
 use crate::schedule::{Job, Schedule};
 
 /// From a claim near its deadline to the job's start: the keeper is a process that has to come up

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta};
 
 use super::*;
-use crate::keep::evidence::{Entry, Event, ProcessIdentity, Stream};
+use crate::process::ProcessIdentity;
+use crate::rundir::{Entry, Event, Stream};
 use crate::schedule::{
     Cadence, CatchUp, CommandJob, HttpJob, OnStall, Overlap, ScheduleName, StallOn,
 };

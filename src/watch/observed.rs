@@ -11,7 +11,8 @@ use std::time::Duration;
 use super::IncidentKind;
 use super::faults::{self, Faults, Source};
 use super::moment::Moment;
-use crate::keep::evidence::{CallOutcome, Entry, Event, ProcessIdentity, StopReason};
+use crate::process::ProcessIdentity;
+use crate::rundir::{CallOutcome, Entry, Event, StopReason};
 use crate::schedule::StallOn;
 
 /// Notes kept for the pages; a job may print thousands.

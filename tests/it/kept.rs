@@ -4,11 +4,11 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lookout::keep::evidence::directory::RunDirectory;
 use lookout::run::keeper::order::{Settings, order_for};
 use lookout::run::kept::{KeptLimits, Sweeper};
 use lookout::run::ledger::Ledger;
 use lookout::run::{Run, RunId};
+use lookout::rundir::directory::RunDirectory;
 use lookout::schedule::Slot;
 
 use crate::guard::scripts::good;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use lookout::keep::evidence::ProcessIdentity;
+use lookout::process::ProcessIdentity;
 use lookout::run::RunId;
 use lookout::run::ledger::{Ledger, Origin, Plan, PlannedSlot, RunLease, claim};
 use lookout::schedule::{

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lookout::keep::evidence::{Event, StopReason};
+use lookout::rundir::{Event, StopReason};
 use lookout::schedule::Slot;
 use lookout::watch::{Change, IncidentKind, Verdict};
 

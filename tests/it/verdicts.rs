@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lookout::keep::evidence::Event;
 use lookout::run::ledger::Ledger;
+use lookout::rundir::Event;
 use lookout::watch::incidents::Incidents;
 use lookout::watch::{Change, INCIDENT_KINDS, IncidentKind, Severity, Verdict};
 

@@ -1,7 +1,7 @@
 //! One call: sent, its body read as it streams, its end put into words.
 //!
 //! When it is called again is the round's business.
-//! Invariant: every byte of a body goes past the witness, however the call ends.
+//! Invariant: every byte of a body goes past the observer, however the call ends.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use reqwest::Response;
 
 use super::Prepared;
 use crate::http;
-use crate::keep::evidence::{CallOutcome, Stream};
+use crate::keep::output_observer::{OutputObserver, ScanResult, unwrapped};
 use crate::keep::rules::FAILURE;
-use crate::keep::witness::{Brought, Witness, unwrapped};
+use crate::rundir::{CallOutcome, Stream};
 
 /// A body that has said how the call went but does not end is not waited for any longer.
 const QUIET_AFTER_ANSWER: Duration = Duration::from_secs(5);
@@ -25,34 +25,34 @@ pub(super) struct Called {
     pub(super) status: Option<u16>,
     pub(super) outcome: CallOutcome,
     pub(super) detail: String,
-    pub(super) brought: Brought,
+    pub(super) scanned: ScanResult,
 }
 
 /// One call, at most `call_timeout` long.
-pub(super) async fn call(prepared: &Prepared, witness: &Witness) -> Called {
+pub(super) async fn call(prepared: &Prepared, observer: &OutputObserver) -> Called {
     let mut seen = Seen::default();
     let timeout = prepared.call_timeout;
-    let ended = tokio::time::timeout(timeout, exchange(prepared, witness, &mut seen)).await;
-    let brought = std::mem::take(&mut seen.brought);
-    let shown = witness.say(&unwrapped(&String::from_utf8_lossy(&seen.beginning)));
+    let ended = tokio::time::timeout(timeout, exchange(prepared, observer, &mut seen)).await;
+    let scanned = std::mem::take(&mut seen.scanned);
+    let shown = observer.say(&unwrapped(&String::from_utf8_lossy(&seen.beginning)));
     let (outcome, detail) = match ended {
         Err(_) => {
             let got = if seen.status.is_some() { "its answer did not end" } else { "no answer" };
             (CallOutcome::TimedOut, format!("{got} within {}", in_words(timeout)))
         }
         Ok(Err(broken)) => (CallOutcome::Failed, broken),
-        Ok(Ok(())) => outcome_of(seen.status, &brought, &shown),
+        Ok(Ok(())) => outcome_of(seen.status, &scanned, &shown),
     };
-    let detail = match brought.problems.first() {
+    let detail = match scanned.problems.first() {
         Some((_, detail)) if matches!(outcome, CallOutcome::Failed) => detail.clone(),
-        Some(_) | None => witness.say(&detail),
+        Some(_) | None => observer.say(&detail),
     };
-    Called { status: seen.status, outcome, detail, brought }
+    Called { status: seen.status, outcome, detail, scanned }
 }
 
 /// What a complete answer says.
-fn outcome_of(status: Option<u16>, brought: &Brought, shown: &str) -> (CallOutcome, String) {
-    let has_failed = brought.problems.iter().any(|(kind, _)| kind == FAILURE);
+fn outcome_of(status: Option<u16>, scanned: &ScanResult, shown: &str) -> (CallOutcome, String) {
+    let has_failed = scanned.problems.iter().any(|(kind, _)| kind == FAILURE);
     let outcome = match status {
         Some(status) if status >= 400 => {
             return (CallOutcome::Failed, format!("answered {status}: {shown}"));
@@ -62,9 +62,9 @@ fn outcome_of(status: Option<u16>, brought: &Brought, shown: &str) -> (CallOutco
             return (CallOutcome::Failed, format!("answered {status}: {advice}"));
         }
         Some(_) | None if has_failed => CallOutcome::Failed,
-        Some(_) | None if brought.signal => CallOutcome::Signal,
-        Some(_) | None if !brought.problems.is_empty() => CallOutcome::Failed,
-        Some(_) | None if brought.idle => CallOutcome::Idle,
+        Some(_) | None if scanned.signal => CallOutcome::Signal,
+        Some(_) | None if !scanned.problems.is_empty() => CallOutcome::Failed,
+        Some(_) | None if scanned.idle => CallOutcome::Idle,
         Some(_) | None => CallOutcome::Other,
     };
     (outcome, shown.to_owned())
@@ -75,14 +75,18 @@ fn outcome_of(status: Option<u16>, brought: &Brought, shown: &str) -> (CallOutco
 struct Seen {
     status: Option<u16>,
     beginning: Vec<u8>,
-    brought: Brought,
+    scanned: ScanResult,
 }
 
 /// Sends the request and reads the answer.
 ///
 /// # Errors
 /// When there is no whole answer; for people, without the address.
-async fn exchange(prepared: &Prepared, witness: &Witness, seen: &mut Seen) -> Result<(), String> {
+async fn exchange(
+    prepared: &Prepared,
+    observer: &OutputObserver,
+    seen: &mut Seen,
+) -> Result<(), String> {
     let response = prepared.request().send().await.map_err(|error| {
         let what = match http::failure(&error) {
             http::Failure::Unreachable => "could not be reached",
@@ -92,32 +96,32 @@ async fn exchange(prepared: &Prepared, witness: &Witness, seen: &mut Seen) -> Re
         format!("{what}: {}", http::describe(error))
     })?;
     seen.status = Some(response.status().as_u16());
-    read_body(prepared, witness, response, seen).await
+    read_body(prepared, observer, response, seen).await
 }
 
 async fn read_body(
     prepared: &Prepared,
-    witness: &Witness,
+    observer: &OutputObserver,
     mut response: Response,
     seen: &mut Seen,
 ) -> Result<(), String> {
-    // The signal in an error page is somebody else's text.
+    // An error page may quote the completion message; there it means nothing.
     let is_error = response.status().as_u16() >= 300;
     let mut scanner = if is_error {
-        witness.scanner_without_signal(Stream::Body)
+        observer.scanner_without_signal(Stream::Body)
     } else {
-        witness.scanner(Stream::Body)
+        observer.scanner(Stream::Body)
     };
     let mut n_bytes: u64 = 0;
     let ended = loop {
-        let is_decided = seen.brought.is_decisive() || scanner.is_waiting();
+        let is_decided = seen.scanned.is_decisive() || scanner.is_waiting();
         tokio::select! {
             chunk = response.chunk() => match chunk {
                 Ok(Some(bytes)) => {
                     n_bytes += bytes.len() as u64;
                     let room = BODY_SHOWN.saturating_sub(seen.beginning.len());
                     seen.beginning.extend_from_slice(&bytes[..room.min(bytes.len())]);
-                    seen.brought.add(witness.take(&mut scanner, Stream::Body, &bytes));
+                    seen.scanned.add(observer.take(&mut scanner, Stream::Body, &bytes));
                     if n_bytes > prepared.max_body {
                         break Err(format!("answered with more than {} bytes", prepared.max_body));
                     }
@@ -128,7 +132,7 @@ async fn read_body(
             () = tokio::time::sleep(QUIET_AFTER_ANSWER), if is_decided => break Ok(()),
         }
     };
-    seen.brought.add(witness.finish_stream(scanner, Stream::Body));
+    seen.scanned.add(observer.finish_stream(scanner, Stream::Body));
     ended
 }
 
@@ -153,8 +157,8 @@ mod tests {
     fn an_answer_is_read_by_its_status_then_by_its_text() {
         let outcome = |status, signal, idle, kinds: &[&str]| {
             let problems = kinds.iter().map(|it| ((*it).to_owned(), String::new())).collect();
-            let brought = Brought { signal, idle, problems };
-            outcome_of(Some(status), &brought, "text").0
+            let scanned = ScanResult { signal, idle, problems };
+            outcome_of(Some(status), &scanned, "text").0
         };
         assert_eq!(outcome(200, true, false, &[]), CallOutcome::Signal);
         assert_eq!(outcome(200, true, false, &[PROVIDER]), CallOutcome::Signal);

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::keep::evidence::{Order, Pattern, Signal, Stall, Work};
 use crate::run::Run;
+use crate::rundir::{Order, Pattern, Signal, Stall, Work};
 use crate::schedule::{Find, Job, OnStall, Schedule, SignalMatch, StallOn};
 
 /// Output kept from the beginning: enough for a stack trace and what led to it.

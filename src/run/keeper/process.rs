@@ -14,15 +14,16 @@ use tokio::process::Command;
 
 use super::order::{Settings, order_for};
 use super::{KeeperError, Keepers, Presence, Reading, StopHow};
-use crate::keep::evidence::cgroup::RunCgroup;
-use crate::keep::evidence::directory::RunDirectory;
-use crate::keep::evidence::journal::EvidenceReader;
-use crate::keep::evidence::process::{
+use crate::process::ProcessIdentity;
+use crate::process::cgroup::RunCgroup;
+use crate::process::{
     RUN_ID_VARIABLE, descendants, identity_of, is_same_process, processes_of_run, signal_all,
 };
-use crate::keep::evidence::{Event, ProcessIdentity};
 use crate::run::RunId;
 use crate::run::ledger::RunLease;
+use crate::rundir::Event;
+use crate::rundir::directory::RunDirectory;
+use crate::rundir::journal::EvidenceReader;
 
 /// Starts keepers below one state directory.
 #[derive(Debug, Clone)]
@@ -142,7 +143,7 @@ impl Keepers for KeeperProcesses {
                     tree
                 });
                 processes.extend(processes_of_run(run.as_str()));
-                let cgroup = RunCgroup::of(&directory);
+                let cgroup = RunCgroup::noted_in(&directory.cgroup_path());
                 processes.extend(cgroup.iter().flat_map(RunCgroup::processes));
                 signal_all(&processes, rustix::process::Signal::KILL);
                 if let Some(cgroup) = cgroup {

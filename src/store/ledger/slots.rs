@@ -6,7 +6,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::keep::evidence::ProcessIdentity;
+use crate::process::ProcessIdentity;
 use crate::run::ledger::{
     AbsenceAccount, Answer, Cause, Claim, Claimed, DroppedSlot, OpenRun, PlannedSlot, RunProgress,
 };

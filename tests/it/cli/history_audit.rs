@@ -6,7 +6,7 @@ use lookout::app::open_state::OpenState;
 use lookout::cli::audit;
 use lookout::cli::output::{Format, Style};
 use lookout::cli::{history, runs};
-use lookout::keep::evidence::{Entry, Event, Stream};
+use lookout::rundir::{Entry, Event, Stream};
 use lookout::watch::audit::{Outcome, Report};
 use lookout::watch::history::{History, SlotFilter, SlotRow};
 use lookout::watch::{IncidentKind, Verdict};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use lookout::keep::evidence::ProcessIdentity;
+use lookout::process::ProcessIdentity;
 use lookout::run::RunId;
 use lookout::run::ledger::{
     Absence, AbsenceAccount, Answer, Claim, Claimed, DroppedSlot, LastSlot, Ledger, Loop, OpenRun,

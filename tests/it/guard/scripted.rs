@@ -11,10 +11,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use lookout::clock::{Clock, SimClock};
-use lookout::keep::evidence::{Entry, Event, ProcessIdentity, StopReason};
+use lookout::process::ProcessIdentity;
 use lookout::run::RunId;
 use lookout::run::keeper::{KeeperError, Keepers, Presence, Reading, StopHow};
 use lookout::run::ledger::RunLease;
+use lookout::rundir::{Entry, Event, StopReason};
 use lookout::schedule::Slot;
 
 use super::scripts::Script;

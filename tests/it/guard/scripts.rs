@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use lookout::keep::evidence::{Event, ProcessIdentity, StopReason, Stream};
+use lookout::process::ProcessIdentity;
+use lookout::rundir::{Event, StopReason, Stream};
 use lookout::schedule::Schedule;
 
 /// A run to be played.

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use uuid::Uuid;
 
+use crate::process;
+
 /// Below the state directory.
 const FOLDER: &str = "reviews";
 
@@ -27,21 +29,17 @@ pub(super) struct Identity {
 impl Identity {
     /// Reads `/proc`; what can't be read stays empty, since the lock decides.
     pub(super) fn of_this_process() -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        let stat = read("/proc/self/stat");
-        // Field 22, counted after the command's name, which may itself hold spaces and brackets.
-        let start_ticks = stat.rsplit_once(')').and_then(|(_, rest)| {
-            rest.split_whitespace().nth(19).and_then(|field| field.parse().ok())
-        });
-        let mut machine = read("/etc/machine-id");
+        let process = process::own_identity();
+        let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+        let mut machine = machine.trim().to_owned();
         if machine.is_empty() {
             machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
         }
         Self {
             machine,
-            boot_id: read("/proc/sys/kernel/random/boot_id"),
             pid: rustix::process::getpid().as_raw_nonzero().get(),
-            start_ticks: start_ticks.unwrap_or(0),
+            start_ticks: process.as_ref().map_or(0, |it| it.start_ticks.cast_signed()),
+            boot_id: process.map(|it| it.boot_id).unwrap_or_default(),
         }
     }
 }

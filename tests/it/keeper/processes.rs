@@ -5,21 +5,21 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use lookout::keep::evidence::Event;
-use lookout::keep::evidence::cgroup::RunCgroup;
-use lookout::keep::evidence::process::{identity_of, is_same_process, signal_all};
+use lookout::process::cgroup::RunCgroup;
+use lookout::process::{identity_of, is_same_process, signal_all};
 use lookout::run::RunId;
 use lookout::run::keeper::order::Settings;
 use lookout::run::keeper::process::KeeperProcesses;
 use lookout::run::keeper::{Keepers, Presence, StopHow};
 use lookout::run::ledger::{Origin, RunLease, claim};
 use lookout::run::planning::row;
+use lookout::rundir::Event;
 use lookout::schedule::Slot;
 use lookout::store::GuardDb;
 use rustix::process::Signal;
 
 use crate::guard::{epoch, hourly};
-use crate::keeping::{Keeper, shell};
+use crate::keeper::harness::{Keeper, shell};
 
 /// A claimed run.
 async fn lease() -> RunLease {
@@ -103,7 +103,7 @@ async fn what_a_killed_keeper_left_behind_is_killed_with_its_control_group() {
     let order = shell("env -i setsid sh -c 'echo hidden $$; sleep 600' & sleep 600");
     let keeper = Keeper::start(&order, &[]);
     keeper.wait_for(|event| matches!(event, Event::JobStarted { .. })).await;
-    let group = RunCgroup::of(keeper.directory());
+    let group = RunCgroup::noted_in(&keeper.directory().cgroup_path());
     if group.is_none() {
         // The other way of finding a tree is tested elsewhere; here only that it was chosen for a
         // reason.
@@ -128,7 +128,7 @@ async fn what_a_killed_keeper_left_behind_is_killed_with_its_control_group() {
 #[tokio::test]
 async fn a_run_that_ends_leaves_no_control_group_behind() {
     let order = shell("echo hello");
-    let kept = crate::keeping::keep(&order).await;
+    let kept = crate::keeper::harness::keep(&order).await;
     assert_eq!(kept.directory.cgroup_path().exists(), a_cgroup_can_be_made("ended"));
-    assert!(RunCgroup::of(&kept.directory).is_none());
+    assert!(RunCgroup::noted_in(&kept.directory.cgroup_path()).is_none());
 }

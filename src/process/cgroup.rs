@@ -2,7 +2,7 @@
 //!
 //! Nothing that a process does takes it out of its group: not `setsid`, not another parent, not an
 //! emptied environment. So the end of a run is one write to `cgroup.kill`. Where there is none, the
-//! tree is found by parents and by environment, as [`super::process`] does it.
+//! tree is found by parents and by environment, as [`super`] does it.
 //! Invariant: the keeper is in the group only while it starts the job, and a group that it could not
 //! leave is never killed by it.
 
@@ -10,9 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::ProcessIdentity;
-use super::directory::RunDirectory;
-use super::process::identity_of;
+use super::{ProcessIdentity, identity_of};
 
 /// The group of one run.
 #[derive(Clone, Debug)]
@@ -34,17 +32,17 @@ impl RunCgroup {
         None
     }
 
-    /// The one that a keeper noted in the run's directory.
+    /// The one that a keeper noted in this file.
     #[must_use]
-    pub fn of(directory: &RunDirectory) -> Option<Self> {
-        let path = PathBuf::from(fs::read_to_string(directory.cgroup_path()).ok()?);
+    pub fn noted_in(file: &Path) -> Option<Self> {
+        let path = PathBuf::from(fs::read_to_string(file).ok()?);
         path.join("cgroup.procs").exists().then_some(Self { path })
     }
 
-    /// Notes it in the run's directory, for whoever finds the keeper dead.
-    pub fn note(&self, directory: &RunDirectory) {
+    /// Notes it in a file of the run, for whoever finds the keeper dead.
+    pub fn note_in(&self, file: &Path) {
         // On a full disk the run is swept without it.
-        let _ = fs::write(directory.cgroup_path(), self.path.as_os_str().as_encoded_bytes());
+        let _ = fs::write(file, self.path.as_os_str().as_encoded_bytes());
     }
 
     /// Starts something inside: a child is born into its parent's group, so that nothing can slip out

@@ -7,10 +7,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use chrono::DateTime;
-use lookout::keep::evidence::directory::RunDirectory;
-use lookout::keep::evidence::journal::EvidenceReader;
-use lookout::keep::evidence::process::processes_of_run;
-use lookout::keep::evidence::{Entry, Event, Order, Pattern, Signal, Work};
+use lookout::process::processes_of_run;
+use lookout::rundir::directory::RunDirectory;
+use lookout::rundir::journal::EvidenceReader;
+use lookout::rundir::{Entry, Event, Order, Pattern, Signal, Work};
 
 /// The old service's completion text.
 pub(crate) const SIGNAL: &str = "Bulk processing completed.";

@@ -1,6 +1,6 @@
 //! Finds one text in a stream of bytes that comes in pieces.
 //!
-//! Knows nothing of lines or of what a text means; [`super::signal`] does.
+//! Knows nothing of lines or of what a text means; [`super::output_scanner`] does.
 //! Invariant: the same bytes give the same matches however they are cut, and at most the needle's
 //! length is remembered between two pieces.
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
-use lookout::keep::evidence::{Event, Signal, Stall, StopReason, Stream, Work};
+use lookout::rundir::{Event, Signal, Stall, StopReason, Stream, Work};
 use rustix::process::{Pid, Signal as UnixSignal, kill_process};
 
-use crate::keeping::{Keeper, SIGNAL, command, keep, pattern, shell};
+use crate::keeper::harness::{Keeper, SIGNAL, command, keep, pattern, shell};
 
 #[tokio::test]
 async fn a_run_is_told_from_its_start_to_its_end() {

@@ -16,43 +16,43 @@ use crate::clock::Clock;
 use crate::protocol::Line;
 use crate::redact::Redactor;
 
-use super::evidence::directory::RunDirectory;
-use super::evidence::{Entry, Event, Order, Stream};
 use super::log::Log;
-use super::needle::ControlSequences;
+use super::output_scanner::{Finding, Scanner};
 use super::recorder::{Outcome, Recorder};
-use super::rules::{Cause, PROVIDER, Rules, Tally};
-use super::signal::{Finding, Matched, Scanner};
+use super::rules::{Cause, MatchCounter, Matched, PROVIDER, Rules};
+use super::stream_search::ControlSequences;
+use crate::rundir::directory::RunDirectory;
+use crate::rundir::{Entry, Event, Order, Stream};
 
 /// Read at once. A pipe holds 64 KiB, or 1 MiB where it can be widened; with a quarter of that
 /// a gigabyte takes about as long as `cat` needs for it.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// A signal without a line break counts when nothing follows for so long.
+/// A completion message without a line break counts when nothing follows within this time.
 const SETTLE_AFTER: Duration = Duration::from_secs(1);
 
 /// Details are one line in a message, names a word in it.
 const LONGEST_DETAIL: usize = 500;
 const LONGEST_NAME: usize = 64;
 
-/// Sees everything.
+/// Watches all output of a run and records what it means.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub(super) struct OutputObserver {
     clock: Arc<dyn Clock>,
     redactor: Arc<Redactor>,
     rules: Arc<Rules>,
-    tally: Arc<Mutex<Tally>>,
+    counter: Arc<Mutex<MatchCounter>>,
     log: Arc<Mutex<Log>>,
     recorder: Recorder,
     /// Who the patterns say this job depends on, for faults whose text names nobody.
     provider: Option<String>,
     stall_on: StallOn,
     n_bytes: AtomicU64,
-    n_bytes_told: AtomicU64,
+    n_bytes_recorded: AtomicU64,
     moved_at_ms: AtomicU64,
     most_done: AtomicU64,
     n_calls: AtomicU64,
-    signal_told: AtomicBool,
+    signal_recorded: AtomicBool,
 }
 
 /// What counts as activity for a stall.
@@ -62,9 +62,9 @@ enum StallOn {
     Progress,
 }
 
-/// What one stream, or one part of it, brought; also in the evidence already.
+/// What was found in one stream, or in one part of it; also in the evidence already.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Brought {
+pub(super) struct ScanResult {
     /// The completion text.
     pub(super) signal: bool,
     /// The text of an endpoint that has nothing to do.
@@ -73,7 +73,7 @@ pub(super) struct Brought {
     pub(super) problems: Vec<(String, String)>,
 }
 
-impl Brought {
+impl ScanResult {
     /// Adds what came later.
     pub(super) fn add(&mut self, later: Self) {
         self.signal |= later.signal;
@@ -87,7 +87,7 @@ impl Brought {
     }
 }
 
-impl Witness {
+impl OutputObserver {
     /// Starts the recording of a run.
     ///
     /// # Errors
@@ -119,24 +119,24 @@ impl Witness {
             Some(stall) if stall.on_progress => StallOn::Progress,
             Some(_) | None => StallOn::Output,
         };
-        let witness = Self {
+        let observer = Self {
             redactor,
             rules: Arc::new(rules),
-            tally: Arc::default(),
+            counter: Arc::default(),
             log,
             recorder,
             provider,
             stall_on,
             n_bytes: AtomicU64::new(0),
-            n_bytes_told: AtomicU64::new(0),
+            n_bytes_recorded: AtomicU64::new(0),
             moved_at_ms: AtomicU64::new(0),
             most_done: AtomicU64::new(0),
             n_calls: AtomicU64::new(0),
-            signal_told: AtomicBool::new(false),
+            signal_recorded: AtomicBool::new(false),
             clock,
         };
-        witness.moved();
-        Ok(witness)
+        observer.moved();
+        Ok(observer)
     }
 
     /// Boot time.
@@ -164,7 +164,7 @@ impl Witness {
         Duration::from_millis(self.moved_at_ms.load(Ordering::Relaxed))
     }
 
-    /// A call begins; says the how-manieth it is.
+    /// Counts a call that begins; returns its number, from 1.
     pub(super) fn begin_call(&self) -> u64 {
         self.n_calls.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -186,20 +186,20 @@ impl Witness {
 
     /// Whether the completion text was seen.
     pub(super) fn has_signal(&self) -> bool {
-        self.signal_told.load(Ordering::Relaxed)
+        self.signal_recorded.load(Ordering::Relaxed)
     }
 
     /// Tells of output since the last time; called several times a second.
     pub(super) fn tick(&self) {
         let bytes = self.n_bytes.load(Ordering::Relaxed);
-        if self.n_bytes_told.swap(bytes, Ordering::Relaxed) != bytes {
+        if self.n_bytes_recorded.swap(bytes, Ordering::Relaxed) != bytes {
             self.record(Event::Activity { bytes });
         }
     }
 
     /// A scanner for a stream that begins now.
     pub(super) fn scanner(&self, stream: Stream) -> Scanner {
-        Scanner::new(Arc::clone(&self.rules), Arc::clone(&self.tally), stream)
+        Scanner::new(Arc::clone(&self.rules), Arc::clone(&self.counter), stream)
     }
 
     /// The same for a stream in which the completion text means nothing.
@@ -208,7 +208,7 @@ impl Witness {
     }
 
     /// Takes bytes of a stream.
-    pub(super) fn take(&self, scanner: &mut Scanner, stream: Stream, bytes: &[u8]) -> Brought {
+    pub(super) fn take(&self, scanner: &mut Scanner, stream: Stream, bytes: &[u8]) -> ScanResult {
         let now = self.clock.boot();
         self.n_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if self.stall_on == StallOn::Output {
@@ -220,7 +220,7 @@ impl Witness {
     }
 
     /// The stream is over.
-    pub(super) fn finish_stream(&self, mut scanner: Scanner, stream: Stream) -> Brought {
+    pub(super) fn finish_stream(&self, mut scanner: Scanner, stream: Stream) -> ScanResult {
         if stream == Stream::Body {
             // The next answer begins a line of its own in the kept output.
             self.log.lock().unwrap_or_else(PoisonError::into_inner).append(stream, b"\n");
@@ -284,22 +284,22 @@ impl Witness {
         self.recorder.record(Entry { at, boot_ms: millis(seen_at), event });
     }
 
-    fn report(&self, stream: Stream, findings: Vec<Finding>) -> Brought {
-        let mut brought = Brought::default();
+    fn report(&self, stream: Stream, findings: Vec<Finding>) -> ScanResult {
+        let mut scanned = ScanResult::default();
         for finding in findings {
             match finding {
                 Finding::Signal { offset, seen_at } => {
-                    brought.signal = true;
-                    if !self.signal_told.swap(true, Ordering::Relaxed) {
+                    scanned.signal = true;
+                    if !self.signal_recorded.swap(true, Ordering::Relaxed) {
                         self.record_seen_at(Event::Signal { stream, offset }, seen_at);
                     }
                 }
-                Finding::Idle => brought.idle = true,
-                Finding::Matched(matched) => brought.problems.extend(self.problem(&matched)),
+                Finding::Idle => scanned.idle = true,
+                Finding::Matched(matched) => scanned.problems.extend(self.problem(&matched)),
                 Finding::Line(line) => self.line(line),
             }
         }
-        brought
+        scanned
     }
 
     fn problem(&self, matched: &Matched) -> Option<(String, String)> {

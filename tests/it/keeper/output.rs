@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use lookout::keep::evidence::Event;
+use lookout::rundir::Event;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::keeping::{Keeper, shell};
+use crate::keeper::harness::{Keeper, shell};
 
 const MEGABYTE: u64 = 1024 * 1024;
 

@@ -5,13 +5,25 @@
 //! the tree of a keeper that died can still be found.
 //! Invariant: nothing is signalled here that was not recognised just before.
 
+pub mod cgroup;
+
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 
-use super::ProcessIdentity;
+/// A process that can be recognised again after pid reuse and reboots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    /// Process id.
+    pub pid: i32,
+    /// Field 22 of `/proc/PID/stat`, clock ticks since boot.
+    pub start_ticks: u64,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: String,
+}
 
 /// The variable that marks a run's processes.
 pub const RUN_ID_VARIABLE: &str = "LOOKOUT_RUN_ID";
@@ -80,7 +92,7 @@ pub fn descendants(pid: i32) -> Vec<ProcessIdentity> {
             boot_id: boot_id.clone(),
         })
         .collect();
-    // A shell that is told to go after its child takes that for its child's own failure.
+    // A shell that is signalled after its child takes that for a failure of the child.
     alive.sort_by_key(|process| (process.start_ticks, process.pid));
     alive
 }

@@ -1,8 +1,8 @@
 //! What a job's output means: the signal, the patterns, the `::lookout::` lines.
 //!
 //! One [`Scanner`] a stream (or HTTP body) reads every byte and remembers little; [`Rules`] are
-//! what it looks for, [`Tally`] what all scanners of a run counted. It redacts nothing and writes
-//! nothing: [`super::witness`] does.
+//! what it looks for, [`MatchCounter`] what all scanners of a run counted. It redacts nothing and writes
+//! nothing: [`super::output_observer`] does.
 //! Invariant: any cutting of the same bytes gives the same findings; memory is bounded by
 //! [`LONGEST_LINE`] and the texts looked for, whatever is printed.
 
@@ -13,11 +13,11 @@ use memchr::memchr;
 
 use crate::protocol::{LONGEST_LINE, Line};
 
-use super::evidence::Stream;
 use super::line::{Lines, LongLines, Piece};
 use super::log::{first_word_of, last_word_of};
-use super::needle::{ControlSequences, Found, Search};
-use super::rules::{Meaning, Rules, Tally};
+use super::rules::{MatchCounter, Matched, Meaning, Rules};
+use super::stream_search::{ControlSequences, Found, Search};
+use crate::rundir::Stream;
 
 /// Bytes of a line that are shown before and after what was found: enough for the old service's
 /// longest message, with room in a chat message for several.
@@ -40,17 +40,6 @@ pub(super) enum Finding {
     Matched(Matched),
     /// A line that the job meant for us.
     Line(Line),
-}
-
-/// A pattern that reached its count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Matched {
-    /// Which of the order's patterns.
-    pub(super) pattern: usize,
-    /// How often so far in this run.
-    pub(super) count: u64,
-    /// The text around it, not redacted.
-    pub(super) excerpt: Vec<u8>,
 }
 
 /// What stands at one place.
@@ -82,7 +71,7 @@ struct OpenLine {
 #[derive(Debug)]
 pub(super) struct Scanner {
     rules: Arc<Rules>,
-    tally: Arc<Mutex<Tally>>,
+    counter: Arc<Mutex<MatchCounter>>,
     stream: Stream,
     /// Bytes so far.
     at: u64,
@@ -98,14 +87,18 @@ pub(super) struct Scanner {
 
 impl Scanner {
     /// A scanner at the beginning of a stream.
-    pub(super) fn new(rules: Arc<Rules>, tally: Arc<Mutex<Tally>>, stream: Stream) -> Self {
+    pub(super) fn new(
+        rules: Arc<Rules>,
+        counter: Arc<Mutex<MatchCounter>>,
+        stream: Stream,
+    ) -> Self {
         let raw = vec![Search::default(); rules.needles.len()];
         let long_lines =
             if rules.regexes.is_empty() { LongLines::PassedOver } else { LongLines::InParts };
         let lines = rules.reads_lines_of(stream).then(|| Lines::new(long_lines));
         Self {
             rules,
-            tally,
+            counter,
             stream,
             at: 0,
             raw,
@@ -177,8 +170,9 @@ impl Scanner {
             self.take(end, hit, &[], now, &mut findings);
         }
         self.close(now, &mut findings);
-        let unsaid = self.tally.lock().unwrap_or_else(PoisonError::into_inner).take_unsaid(now);
-        findings.extend(unsaid.into_iter().map(Finding::Matched));
+        let suppressed =
+            self.counter.lock().unwrap_or_else(PoisonError::into_inner).take_suppressed(now);
+        findings.extend(suppressed.into_iter().map(Finding::Matched));
         findings
     }
 
@@ -250,7 +244,7 @@ impl Scanner {
                 self.open_line(end).signal.get_or_insert((start, now));
             }
             Hit::Pattern { index, start, excerpt } => {
-                let counted = self.tally.lock().unwrap_or_else(PoisonError::into_inner).count(
+                let counted = self.counter.lock().unwrap_or_else(PoisonError::into_inner).count(
                     &self.rules,
                     index,
                     now,
@@ -361,10 +355,10 @@ impl Scanner {
             self.signal_given = true;
             findings.push(Finding::Signal { offset, seen_at });
         }
-        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counter = self.counter.lock().unwrap_or_else(PoisonError::into_inner);
         for (pattern, count) in reached {
             let matched = Matched { pattern, count, excerpt: excerpt.clone() };
-            findings.extend(tally.say(matched, now).map(Finding::Matched));
+            findings.extend(counter.say(matched, now).map(Finding::Matched));
         }
     }
 }
@@ -415,5 +409,5 @@ fn excerpt_around(line: &[u8], found: std::ops::Range<usize>) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "signal_tests.rs"]
+#[path = "output_scanner_tests.rs"]
 mod tests;

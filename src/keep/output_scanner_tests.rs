@@ -1,9 +1,9 @@
 //! Tests of the scanner: every way a signal can be hidden, and no way to invent one.
 
-use super::super::evidence::tests::order;
-use super::super::evidence::{Pattern, Signal};
 use super::super::rules::{CREDENTIALS, FAILURE, PROVIDER};
 use super::*;
+use crate::rundir::tests::order;
+use crate::rundir::{Pattern, Signal};
 
 const SIGNAL: &str = "Bulk processing completed.";
 const RUN: &str = "run-1";
@@ -211,7 +211,7 @@ fn the_old_services_answers_name_their_cause() {
 }
 
 #[test]
-fn a_pattern_is_told_from_its_count_on_and_at_the_end_with_the_sum() {
+fn a_pattern_is_reported_from_its_count_on_and_at_the_end_with_the_sum() {
     let rules = text_rules(vec![pattern("503", PROVIDER, 3), regex(r"exit \d+$", FAILURE)]);
     let text = b"503\n503\nok\n503\n503\n503\nexit 7\nexit 7 not\n";
     let found: Vec<_> =

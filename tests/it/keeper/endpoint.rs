@@ -13,9 +13,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::post;
 use futures_util::{StreamExt, stream};
-use lookout::keep::evidence::{CallOutcome, Event, Order, StopReason, Stream, Work};
+use lookout::rundir::{CallOutcome, Event, Order, StopReason, Stream, Work};
 
-use crate::keeping::{Keeper, Kept, SIGNAL, keep, order, pattern};
+use crate::keeper::harness::{Keeper, Kept, SIGNAL, keep, order, pattern};
 
 const TIMEOUT: &str = r#"{"message":"Gemini API key validation failed: Timeout of 600.0s exceeded, last exception: 503 failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:443: tcp handshaker shutdown"}"#;
 const WRONG_KEY: &str = r#"{"message":"Gemini API key validation failed: 400 API key not valid. Please pass a valid API key. [reason: \"API_KEY_INVALID\"\ndomain: \"googleapis.com\"]"}"#;

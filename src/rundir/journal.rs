@@ -15,17 +15,17 @@ use std::time::Duration;
 use super::directory::RunDirectory;
 use super::{Entry, Event, Frequency};
 
-/// At most one entry of a kind in so long. A 45-minute run stays below 2,700 lines of a kind.
-const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// At most one entry of a kind in this time. A 45-minute run stays below 2,700 lines of a kind.
+const MIN_ENTRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Notes are for people; nobody reads more. Bounds the file against a job that prints only notes.
-const MOST_NOTES: u32 = 500;
+const MAX_NOTES: u32 = 500;
 
 /// Kinds of problem are words of ours (a dozen); a job that invents more shares the last place.
-const MOST_KINDS: usize = 32;
+const MAX_KINDS: usize = 32;
 
 /// Entries that may wait for the disk; far more than a run of many hours writes.
-const MOST_WAITING: usize = 100_000;
+const MAX_WAITING: usize = 100_000;
 
 /// What is held back when it comes too often; the newest replaces the one before.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,7 +77,7 @@ impl EvidenceWriter {
     pub fn record(&mut self, entry: Entry) -> io::Result<()> {
         let Some(limited) = self.limit_of(&entry.event) else {
             if matches!(entry.event, Event::Note { .. }) {
-                if self.n_notes == MOST_NOTES {
+                if self.n_notes == MAX_NOTES {
                     return self.flush();
                 }
                 self.n_notes += 1;
@@ -97,7 +97,7 @@ impl EvidenceWriter {
     /// # Errors
     /// When it can't be written; it goes on waiting.
     pub fn release_due(&mut self, now_boot_ms: u64) -> io::Result<()> {
-        let every_ms = u64::try_from(AT_MOST_EVERY.as_millis()).unwrap_or(u64::MAX);
+        let every_ms = u64::try_from(MIN_ENTRY_INTERVAL.as_millis()).unwrap_or(u64::MAX);
         self.release_held(|place| {
             place.last_written_ms.is_none_or(|last| now_boot_ms.saturating_sub(last) >= every_ms)
         });
@@ -133,7 +133,7 @@ impl EvidenceWriter {
             Frequency::Totals => Some(Limited::Totals),
             Frequency::Fault(kind) => {
                 let place = Limited::Fault(kind.to_owned());
-                let has_room = self.places.len() < MOST_KINDS || self.places.contains_key(&place);
+                let has_room = self.places.len() < MAX_KINDS || self.places.contains_key(&place);
                 Some(if has_room { place } else { Limited::Fault(String::new()) })
             }
             Frequency::Noted | Frequency::Seldom => None,
@@ -162,7 +162,7 @@ impl EvidenceWriter {
         // does, one entry less is better than a job without a keeper.
         let Ok(mut line) = serde_json::to_vec(entry) else { return };
         line.push(b'\n');
-        if self.waiting.len() < MOST_WAITING {
+        if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(line);
         }
     }
@@ -238,7 +238,7 @@ impl EvidenceReader {
         Ok((entries, offset + end as u64))
     }
 
-    /// Bytes there are, for those who look before they read; 0 if there is no file.
+    /// Bytes there are, for a reader that asks before it reads; 0 if there is no file.
     #[must_use]
     pub fn len(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |about| about.len())
@@ -338,7 +338,7 @@ mod tests {
         }
         let (entries, _) = EvidenceReader::new(&directory).read_from(0).unwrap();
         assert!(entries.len() < 1200, "{}", entries.len());
-        assert!(writer.places.len() <= MOST_KINDS + 1);
+        assert!(writer.places.len() <= MAX_KINDS + 1);
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl RunDirectory {
         &self.path
     }
 
-    /// What the keeper is told.
+    /// The order.
     #[must_use]
     pub fn order_path(&self) -> PathBuf {
         self.path.join("order.json")
@@ -117,7 +117,7 @@ impl RunDirectory {
         File::open(&self.path)?.sync_all()
     }
 
-    /// Whether somebody asked the keeper to stop the job.
+    /// Whether the keeper was asked to stop the job.
     #[must_use]
     pub fn stop_requested(&self) -> bool {
         self.stop_path().exists()

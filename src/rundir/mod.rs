@@ -1,17 +1,15 @@
-//! The files of a run's directory, both ends: what the keeper is told and what it saw.
+//! The files of a run's directory, both ends: the order to the keeper and what the keeper saw.
 //!
 //! `order.json` is written once by the daemon before the keeper starts. `evidence.jsonl` is
 //! appended by the keeper alone, one JSON object a line, fsynced; the daemon reads it from an
 //! offset and may be gone for hours in between. `log.head` and `log.tail` hold the output.
 //! Invariant: entries are never changed, and after [`Event::Ended`] nothing follows.
 //!
-//! This file holds the types; [`directory`] has the paths, [`journal`] writes and reads the evidence,
-//! [`process`] recognises and finds processes, [`cgroup`] holds them together. They belong to both ends, so the daemon may use them.
+//! This file holds the types; [`directory`] has the paths, [`journal`] writes and reads the evidence.
+//! A leaf, since daemon and keeper meet here and nowhere else.
 
-pub mod cgroup;
 pub mod directory;
 pub mod journal;
-pub mod process;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +18,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// What the keeper is told. Holds no secret: `${NAME}` is resolved by the keeper from its own
+use crate::process::ProcessIdentity;
+
+/// The order to a keeper. Holds no secret: `${NAME}` is resolved by the keeper from its own
 /// environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Order {
@@ -38,7 +38,7 @@ pub struct Order {
     pub signal_grace: Duration,
     /// From SIGTERM to SIGKILL.
     pub kill_grace: Duration,
-    /// Stop the tree when there was no activity for so long; `None`: the keeper only reports.
+    /// Stop the tree after this time without activity; `None`: the keeper only reports.
     pub stop_when_stalled: Option<Stall>,
     /// What the completion looks like.
     pub signal: Signal,
@@ -53,7 +53,7 @@ pub struct Order {
 /// When the keeper itself stops a stalled job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stall {
-    /// No activity for so long.
+    /// Time without activity.
     pub after: Duration,
     /// Only progress counts, not output.
     pub on_progress: bool,
@@ -139,17 +139,6 @@ pub struct Entry {
     /// What was seen.
     #[serde(flatten)]
     pub event: Event,
-}
-
-/// A process that can be recognised again after pid reuse and reboots.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessIdentity {
-    /// Process id.
-    pub pid: i32,
-    /// Field 22 of `/proc/PID/stat`, clock ticks since boot.
-    pub start_ticks: u64,
-    /// `/proc/sys/kernel/random/boot_id`.
-    pub boot_id: String,
 }
 
 /// Which stream a byte came from.
@@ -270,7 +259,7 @@ pub enum Event {
         /// One line for people, redacted.
         detail: String,
     },
-    /// The box is full: the job was told to wind down.
+    /// The box is full: the job was asked to wind down.
     BoxEnded,
     /// SIGTERM to the tree.
     Stopping {
