@@ -17,7 +17,6 @@ const STILL_THERE: &[(&str, &str)] = &[
     ("review::reviewer::gemini::client", "review::reviewer::gemini::one_try"),
     ("run::decide", "run::absence"),
     ("run::ledger", "run::absence"),
-    ("watch::faults", "watch::observed"),
     ("config::files", "config::version"),
 ];
 
