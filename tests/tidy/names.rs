@@ -75,7 +75,8 @@ const STILL_CALLED: &[&str] = &[
 ];
 
 /// Public types that share their name with two others or more. May only become shorter as well.
-const STILL_SHARED: &[&str] = &["Claimed", "Fault", "Outcome", "Problem", "Reading", "Refusal", "Stepped"];
+const STILL_SHARED: &[&str] =
+    &["Claimed", "Fault", "Outcome", "Problem", "Reading", "Refusal", "Stepped"];
 
 #[test]
 fn nothing_is_called_by_a_word_that_was_given_up() {
