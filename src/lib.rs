@@ -18,6 +18,7 @@ pub mod process;
 pub mod protocol;
 pub mod pulse;
 pub mod redact;
+pub mod regular_file;
 pub mod rundir;
 pub mod secret;
 pub mod sqlite;

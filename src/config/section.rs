@@ -330,7 +330,7 @@ impl<'a> Section<'a> {
         if self.names == Names::LeftAlone {
             return Some(Secret::new(""));
         }
-        match std::fs::read_to_string(&path) {
+        match crate::regular_file::read_to_string(&path) {
             Ok(text) if text.trim().is_empty() => {
                 self.problem(
                     key,

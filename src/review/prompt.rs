@@ -57,7 +57,7 @@ impl Prompt {
     /// # Errors
     /// When the file can't be read as text, or is empty.
     pub fn read(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file)
+        let text = crate::regular_file::read_to_string(file)
             .with_context(|| format!("the prompt file {} can't be read", file.display()))?;
         if text.trim().is_empty() {
             bail!("the prompt file {} is empty: write a prompt, or leave it out", file.display());

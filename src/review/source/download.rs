@@ -1,4 +1,4 @@
-//! One download: limits on time and size, room for what comes, and what an answer that is no picture
+//! One download: limits on time and size, memory for what comes, and what an answer that is no image
 //! means.
 //!
 //! Which address may be asked is decided by those who call this.
@@ -15,7 +15,7 @@ use url::Url;
 
 use super::SourceError;
 use crate::http;
-use crate::review::picture::room::{Charge, Room};
+use crate::review::picture::memory_budget::{MemoryBudget, Reservation};
 
 /// TCP and TLS.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
@@ -23,9 +23,9 @@ pub(super) const CONNECT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(20);
 /// A whole download: 50 MB at 4 MBit/s.
 const WHOLE: Duration = Duration::from_secs(100);
-/// Room that is taken before it is known how large a file is: most photographs fit into it.
+/// Reserved before it is known how large a file is: most photographs fit into it.
 const USUAL: u64 = 2 * 1024 * 1024;
-/// Bytes of an error page that are looked at.
+/// Bytes of an error page that are read.
 const MAX_ERROR: usize = 64 * 1024;
 
 /// What came.
@@ -41,37 +41,37 @@ pub(super) enum Got {
 #[derive(Debug)]
 enum Asked {
     Got(Got),
-    /// The file is larger than the room that was taken for it, and there is no more just now.
-    TakesRoom(u64),
+    /// The file is larger than what was reserved for it, and there is no more memory just now.
+    NeedsMemory(u64),
 }
 
-/// Downloads files of at most so many bytes.
+/// Downloads files of at most `max_bytes`.
 #[derive(Clone, Debug)]
 pub(super) struct Downloader {
     client: Client,
     max_bytes: u64,
-    room: Arc<Room>,
+    budget: Arc<MemoryBudget>,
 }
 
 impl Downloader {
     pub(super) fn new(client: Client, max_bytes: u64) -> Self {
-        Self { client, max_bytes, room: Room::new(u64::MAX) }
+        Self { client, max_bytes, budget: MemoryBudget::new(u64::MAX) }
     }
 
-    /// In the room of all pictures.
-    pub(super) fn within(self, room: &Arc<Room>) -> Self {
-        Self { room: Arc::clone(room), ..self }
+    /// Charged to the budget of all images.
+    pub(super) fn within(self, budget: &Arc<MemoryBudget>) -> Self {
+        Self { budget: Arc::clone(budget), ..self }
     }
 
-    /// One file; `address` is asked for once there is room, since a signature ages while we wait.
+    /// One file; `address` is asked for once there is memory, since a signature ages while we wait.
     pub(super) async fn get(&self, address: impl Fn() -> Url + Send) -> Result<Got, SourceError> {
         let (usual, largest) = (USUAL.min(self.max_bytes), self.max_bytes.saturating_add(1));
         let mut wanted = usual;
         loop {
-            // Waiting for room is nobody's fault, so no limit of time runs meanwhile.
-            let charge = self.room.for_file(wanted).await;
+            // Waiting for memory is nobody's fault, so no limit of time runs meanwhile.
+            let reservation = self.budget.for_file(wanted).await;
             let url = address();
-            let whole = tokio::time::timeout(WHOLE, self.get_in_any_time(&url, charge)).await;
+            let whole = tokio::time::timeout(WHOLE, self.get_in_any_time(&url, reservation)).await;
             let asked = whole.unwrap_or_else(|_| {
                 Err(SourceError::BrokeOff(format!(
                     "the download was not done within {} s",
@@ -80,15 +80,19 @@ impl Downloader {
             });
             match asked? {
                 Asked::Got(got) => return Ok(got),
-                // It is asked for again once there is room for it: who waits with a file in his hands
-                // waits for others who do the same, and a server hangs up on who does not read. The
-                // third time there is room for any.
-                Asked::TakesRoom(bytes) => wanted = if wanted == usual { bytes } else { largest },
+                // Asked for again once there is memory for it: downloads that waited with half a file
+                // would wait for each other, and a server hangs up on a client that does not read.
+                // The third time there is memory for any.
+                Asked::NeedsMemory(bytes) => wanted = if wanted == usual { bytes } else { largest },
             }
         }
     }
 
-    async fn get_in_any_time(&self, url: &Url, mut charge: Charge) -> Result<Asked, SourceError> {
+    async fn get_in_any_time(
+        &self,
+        url: &Url,
+        mut reservation: Reservation,
+    ) -> Result<Asked, SourceError> {
         let sent = tokio::time::timeout(SILENCE, self.client.get(url.clone()).send()).await;
         let response = match sent {
             Ok(Ok(response)) => response,
@@ -116,22 +120,22 @@ impl Downloader {
             return Err(self.too_large());
         }
         if let Some(n) = announced
-            && !charge.resize(n)
+            && !reservation.resize(n)
         {
-            return Ok(Asked::TakesRoom(n));
+            return Ok(Asked::NeedsMemory(n));
         }
         let largest = self.max_bytes.saturating_add(1);
-        let Some(file) = read(response, largest, &mut Measure::By(&mut charge)).await? else {
-            return Ok(Asked::TakesRoom(largest));
+        let Some(file) = read(response, largest, &mut Measure::By(&mut reservation)).await? else {
+            return Ok(Asked::NeedsMemory(largest));
         };
         let n_bytes = u64::try_from(file.len()).unwrap_or(u64::MAX);
         if n_bytes > self.max_bytes {
             return Err(self.too_large());
         }
-        picture_like(&file)?;
+        check_is_no_page(&file)?;
         // Less is always possible.
-        let _ = charge.resize(n_bytes.min(charge.bytes()));
-        Ok(Asked::Got(Got::File(charge.attached_to(file))))
+        let _ = reservation.resize(n_bytes.min(reservation.bytes()));
+        Ok(Asked::Got(Got::File(reservation.attached_to(file))))
     }
 
     fn too_large(&self) -> SourceError {
@@ -159,22 +163,24 @@ fn unreachable(error: reqwest::Error) -> SourceError {
 enum Measure<'a> {
     /// An error page: too little to count.
     Nothing,
-    /// So much, and more if there is room.
-    By(&'a mut Charge),
+    /// What is reserved, and more if there is memory.
+    By(&'a mut Reservation),
 }
 
 impl Measure<'_> {
-    /// Whether a body may become so long. It grows in steps, so that not every piece is counted.
+    /// Whether a body may grow to `n_bytes`. It grows in steps, so that not every piece is counted.
     fn allows(&mut self, n_bytes: u64, at_most: u64) -> bool {
         match self {
             Self::Nothing => true,
-            Self::By(charge) if n_bytes <= charge.bytes() => true,
-            Self::By(charge) => charge.resize(n_bytes.saturating_mul(2).min(at_most.max(n_bytes))),
+            Self::By(reserved) if n_bytes <= reserved.bytes() => true,
+            Self::By(reserved) => {
+                reserved.resize(n_bytes.saturating_mul(2).min(at_most.max(n_bytes)))
+            }
         }
     }
 }
 
-/// At most so many bytes of a body; `None`: there is no room for it.
+/// At most `limit` bytes of a body; `None`: there is no memory for it.
 async fn read(
     mut response: Response,
     limit: u64,
@@ -244,7 +250,7 @@ fn refusal(status: StatusCode, page: &[u8]) -> SourceError {
             ))
         }
         (404 | 410, _) | (_, "NoSuchKey") => {
-            SourceError::Picture(format!("there is no such picture{said}"))
+            SourceError::Picture(format!("there is no such image{said}"))
         }
         (_, "RequestTimeTooSkewed") => SourceError::Refused(format!(
             "this machine's clock is wrong by too much for S3; set it{said}"
@@ -256,8 +262,8 @@ fn refusal(status: StatusCode, page: &[u8]) -> SourceError {
             SourceError::Refused(format!("the S3 keys are not accepted; check them{said}"))
         }
         (401 | 403, _) => SourceError::Refused(format!(
-            "the images' server refuses us with {number}{said}; S3 says that for pictures that are \
-             not there, too, if it may not list the bucket"
+            "the images' server refuses us with {number}{said}; S3 says that for images that are \
+             not there, too, if the keys may not list the bucket"
         )),
         (408 | 429 | 500..=599, _) => {
             SourceError::Unavailable(format!("the images' server answered {number}{said}"))
@@ -266,8 +272,8 @@ fn refusal(status: StatusCode, page: &[u8]) -> SourceError {
     }
 }
 
-/// Refuses what is plainly no picture; what kind of picture it is, is for others to see.
-fn picture_like(file: &[u8]) -> Result<(), SourceError> {
+/// Refuses what is plainly no image; `picture` finds out the rest.
+fn check_is_no_page(file: &[u8]) -> Result<(), SourceError> {
     if file.is_empty() {
         return Err(SourceError::Picture("the file is empty".to_owned()));
     }
@@ -275,12 +281,12 @@ fn picture_like(file: &[u8]) -> Result<(), SourceError> {
         String::from_utf8_lossy(&file[..file.len().min(256)]).trim_start().to_lowercase();
     if head.starts_with("<!doctype html") || head.starts_with("<html") {
         return Err(SourceError::Picture(
-            "the address gives an HTML page instead of a picture".to_owned(),
+            "the address gives an HTML page instead of an image".to_owned(),
         ));
     }
     if head.starts_with("<?xml") && !head.contains("<svg") {
         return Err(SourceError::Picture(
-            "the address gives an XML text instead of a picture".to_owned(),
+            "the address gives an XML text instead of an image".to_owned(),
         ));
     }
     Ok(())
@@ -313,10 +319,10 @@ mod tests {
     }
 
     #[test]
-    fn pages_and_empty_files_are_no_pictures() {
+    fn pages_and_empty_files_are_no_images() {
         for file in ["", "  <!DOCTYPE HTML><p>", "<html>", "<?xml version='1.0'?><Error>"] {
-            assert!(picture_like(file.as_bytes()).is_err(), "{file}");
+            assert!(check_is_no_page(file.as_bytes()).is_err(), "{file}");
         }
-        assert!(picture_like(b"\xff\xd8\xff\xe0").is_ok());
+        assert!(check_is_no_page(b"\xff\xd8\xff\xe0").is_ok());
     }
 }

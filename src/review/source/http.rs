@@ -1,8 +1,8 @@
-//! Pictures by address: a template over HTTP, or the full address that older rows carry.
+//! Images by address: a template over HTTP, or the full address that older rows carry.
 //!
 //! A row is data of others: it must not be able to make Lookout call an inner address. So only the
 //! configured hosts are asked, and redirects stay on the host; what their names lead to is
-//! `guard.rs`'s business.
+//! `ssrf.rs`'s business.
 //! Invariant: no request leaves for a host that is not configured.
 
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use bytes::Bytes;
 use url::Url;
 
 use super::download::{CONNECT, Downloader, Got};
-use super::guard::{NoMetadata, names_a_forbidden_place};
+use super::ssrf::{MetadataBlockingResolver, names_a_forbidden_place};
 use super::template::{Encoding, Template, TemplateError, Unnamed};
 use super::{Source, SourceError};
 use crate::http;
-use crate::review::picture::room::Room;
+use crate::review::picture::memory_budget::MemoryBudget;
 use crate::review::record::Record;
 
 /// Redirects that are followed on one host: `/x` to `/x/` and a load balancer's.
@@ -79,26 +79,26 @@ impl HttpSource {
             allowed.push(Allowed { host, port });
         }
         let client = http::builder(CONNECT)
-            .dns_resolver(Arc::new(NoMetadata))
+            .dns_resolver(Arc::new(MetadataBlockingResolver))
             .build()
             .map_err(|error| TemplateError(format!("no client: {}", http::describe(error))))?;
         Ok(Self { template, allowed, downloader: Downloader::new(client, max_bytes) })
     }
 
-    /// Files are charged to this room.
+    /// Files are charged to this budget.
     #[must_use]
-    pub fn within(self, room: &Arc<Room>) -> Self {
-        Self { downloader: self.downloader.within(room), ..self }
+    pub fn within(self, budget: &Arc<MemoryBudget>) -> Self {
+        Self { downloader: self.downloader.within(budget), ..self }
     }
 
-    /// Where the record's picture is.
+    /// The address of the record's image.
     fn address(&self, record: &Record) -> Result<Url, SourceError> {
         let lacking = match self.template.fill(record, Encoding::Percent) {
             Ok(url) => {
                 let url = Url::parse(&url).map_err(|error| {
                     SourceError::Picture(format!("its values make no address: {error}"))
                 });
-                // The operator's own mistake, and told as such: it meets every picture.
+                // A mistake in the configuration, and reported as one: it meets every image.
                 return url.and_then(|url| {
                     if names_a_forbidden_place(&url) {
                         return Err(SourceError::Refused(

@@ -1,4 +1,4 @@
-//! Pictures over the S3 API: private buckets, any compatible server.
+//! Images over the S3 API: private buckets, any compatible server.
 //!
 //! `rusty-s3` signs (it knows no network), our client downloads. Keys go byte for byte. Signatures
 //! stand in the address's query, so no address is ever put into a text.
@@ -17,11 +17,11 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::download::{CONNECT, Downloader, Got};
-use super::guard::NoMetadata;
+use super::ssrf::MetadataBlockingResolver;
 use super::template::{Encoding, Template, TemplateError, Unnamed};
 use super::{Source, SourceError};
 use crate::http;
-use crate::review::picture::room::Room;
+use crate::review::picture::memory_budget::MemoryBudget;
 use crate::review::record::Record;
 use crate::review::settings::S3Keys;
 
@@ -31,9 +31,9 @@ const VALID: Duration = Duration::from_secs(600);
 /// Where EC2 tells an instance its role's credentials.
 const METADATA: &str = "http://169.254.169.254";
 /// It is on the same host: what takes longer is not there.
-const METADATA_PATIENCE: Duration = Duration::from_secs(3);
-/// A role's credentials are asked for anew after so long; they are valid for hours, and renewed by
-/// EC2 at least five minutes before they end.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
+/// Age at which a role's credentials are requested again; they are valid for hours, and EC2 renews
+/// them at least five minutes before they end.
 const METADATA_RENEW: Duration = Duration::from_secs(240);
 
 /// Where the bucket is.
@@ -70,7 +70,7 @@ pub struct S3Source {
 }
 
 impl S3Source {
-    /// Pictures named by `key`, a template. Without credentials the machine's role is asked for
+    /// Images named by `key`, a template. Without credentials the machine's role is asked for
     /// them (EC2).
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl S3Source {
         })?;
         let no_client = |error| wrong(format!("no client: {}", http::describe(error)));
         let client = http::client(CONNECT).map_err(no_client)?;
-        let guarded = http::builder(CONNECT).dns_resolver(Arc::new(NoMetadata));
+        let guarded = http::builder(CONNECT).dns_resolver(Arc::new(MetadataBlockingResolver));
         let downloader = Downloader::new(guarded.build().map_err(no_client)?, max_bytes);
         let keys = match credentials {
             Some(keys) => Keys::Given(given(keys)),
@@ -124,10 +124,10 @@ impl S3Source {
         Ok(Self { bucket, key: Template::parse(key)?, keys, downloader })
     }
 
-    /// Files are charged to this room.
+    /// Files are charged to this budget.
     #[must_use]
-    pub fn within(self, room: &Arc<Room>) -> Self {
-        Self { downloader: self.downloader.within(room), ..self }
+    pub fn within(self, budget: &Arc<MemoryBudget>) -> Self {
+        Self { downloader: self.downloader.within(budget), ..self }
     }
 
     async fn credentials(&self) -> Result<Credentials, SourceError> {
@@ -166,7 +166,7 @@ async fn of_the_role(client: &reqwest::Client, at: &Url) -> Result<Credentials, 
         ))
     };
     let text = async |request: reqwest::RequestBuilder| {
-        let response = request.timeout(METADATA_PATIENCE).send().await.map_err(http::describe)?;
+        let response = request.timeout(METADATA_TIMEOUT).send().await.map_err(http::describe)?;
         let status = response.status();
         if !status.is_success() {
             return Err(format!("the metadata service answered {}", status.as_u16()));

@@ -1,4 +1,4 @@
-//! Names of pictures: a template with `{column}`s, filled from a record.
+//! Names of images: a template with `{column}`s, filled from a record.
 //!
 //! Invariant: a row's values fill places and can't move them: each is encoded whole, and none can
 //! be a step up (`..`).
@@ -95,7 +95,7 @@ fn value(record: &Record, column: &str) -> Option<String> {
     match column {
         "id" => Some(record.id.0.clone()),
         "job_id" => record.job_id.clone(),
-        "image_index" => record.image_index.map(|index| index.to_string()),
+        "image_index" => record.image_index.clone(),
         other => record.columns.get(other).cloned(),
     }
 }
@@ -120,7 +120,7 @@ pub(super) mod tests {
         Record {
             id: RecordId("7".into()),
             job_id: job_id.map(str::to_owned),
-            image_index: index,
+            image_index: index.map(|index| index.to_string()),
             actual_image_url: None,
             status: "downloaded".into(),
             created_at: None,
@@ -139,6 +139,16 @@ pub(super) mod tests {
             filled(url, &record(Some("a/b+c d?#&%"), Some(0))).unwrap(),
             "https://b.example/s%C3%BCd/a%2Fb%2Bc%20d%3F%23%26%25__0.jpg?x=7"
         );
+    }
+
+    #[test]
+    fn an_index_names_the_image_that_it_names_in_the_table() {
+        for (index, expected) in
+            [("003", "a__003"), ("+3", "a__%2B3"), (" 3", "a__%203"), ("3a", "a__3a")]
+        {
+            let record = Record { image_index: Some(index.into()), ..record(Some("a"), None) };
+            assert_eq!(filled("{job_id}__{image_index}", &record).as_deref(), Ok(expected));
+        }
     }
 
     #[test]

@@ -1,23 +1,23 @@
 //! The addresses that names may lead to.
 //!
-//! Which names are asked at all is decided before: only hosts that somebody has written into the
+//! Which names are asked at all is decided before: only hosts that stand in the
 //! configuration, and a proxy of the environment. Such a host may well stand in a private network (a
 //! bucket behind a VPC, `MinIO`, a company's proxy).
-//! Invariant: no name leads to a metadata service, which gives a machine's credentials to whoever asks.
+//! Invariant: no name leads to a metadata service, which gives a machine's credentials to any caller.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// Alibaba's metadata service; the others are link-local.
+/// Alibaba's metadata service; most others are link-local.
 const ALIBABA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
 /// Azure's, which stands in a public block.
 const AZURE: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 /// Amazon's over IPv6, in the block of private addresses.
 const AMAZON: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-/// Whether no picture can be there: link-local, or a cloud's metadata service.
+/// Whether no image can be there: link-local, or a cloud's metadata service.
 pub(super) fn is_forbidden(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast() || v4 == ALIBABA || v4 == AZURE,
@@ -49,9 +49,9 @@ fn allowed(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
 
 /// Resolves names as the system does, but for metadata services.
 #[derive(Debug)]
-pub(super) struct NoMetadata;
+pub(super) struct MetadataBlockingResolver;
 
-impl Resolve for NoMetadata {
+impl Resolve for MetadataBlockingResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
