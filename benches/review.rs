@@ -23,7 +23,7 @@ use bytes::Bytes;
 use image::DynamicImage;
 use image::imageops::FilterType;
 use lookout::drill::stand_in::{Behaviour, Looking, StandIn, StandInSettings};
-use lookout::review::picture::{Workbench, prepare};
+use lookout::review::picture::{Scratch, prepare};
 use lookout::review::settings::PictureSettings;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
@@ -159,13 +159,13 @@ fn pictures(case: &Case) -> PathBuf {
 /// Processor time of preparing every picture, one after another.
 fn prepare_alone(folder: &Path) -> Duration {
     let settings = PictureSettings::default();
-    let mut bench = Workbench::default();
+    let mut scratch = Scratch::default();
     let mut n_bytes = 0;
     let before = processor_time();
     for entry in fs::read_dir(folder).unwrap() {
         let bytes = Bytes::from(fs::read(entry.unwrap().path()).unwrap());
         n_bytes += bytes.len();
-        prepare(&bytes, &settings, &mut bench).unwrap();
+        prepare(&bytes, &settings, &mut scratch).unwrap();
     }
     let took = processor_time().checked_sub(before).unwrap();
     println!(

@@ -1,6 +1,6 @@
 //! What must hold for any bytes at all: for the fuzzers, and for the replay of their corpus.
 //!
-//! `bash fuzz/run` runs them; `tests/it/fuzz_corpus.rs` replays what they found interesting in every
+//! `bash fuzz/run` runs them; `tests/it/review/fuzz_corpus.rs` replays what they found interesting in every
 //! test run.
 
 use lookout::review::picture::{cost, probe};

@@ -1,64 +1,14 @@
-//! What a file is, by its content, before any decoder sees it.
+//! What a file is, by its content, and how large its image is, before anything is decoded.
 //!
-//! The walk through a JPEG is in `jpeg.rs`, through a HEIC in `heif.rs`.
+//! The walk over a JPEG is in `jpeg/walk.rs`, over a HEIC in `heif.rs`, over a WebP in `webp.rs`.
 //! Invariant: reading a header allocates next to nothing, whatever the file claims.
 
-use std::fmt;
+use crate::review::picture::error::PictureError;
+use crate::review::picture::format::{Format, Orientation, u32_le};
+use crate::review::picture::jpeg::{self, JpegHeader};
+use crate::review::picture::{heif, raster, tiff, webp};
 
-use crate::review::picture::{PictureError, heif, jpeg, other};
-
-/// The kinds of pictures that can be prepared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// JPEG.
-    Jpeg,
-    /// PNG.
-    Png,
-    /// GIF; its first frame.
-    Gif,
-    /// Windows bitmap.
-    Bmp,
-    /// TIFF; its first page.
-    Tiff,
-    /// WebP; its first frame.
-    WebP,
-    /// HEIC: passed through, the provider reads it.
-    Heic,
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Jpeg => "JPEG",
-            Self::Png => "PNG",
-            Self::Gif => "GIF",
-            Self::Bmp => "BMP",
-            Self::Tiff => "TIFF",
-            Self::WebP => "WebP",
-            Self::Heic => "HEIC",
-        })
-    }
-}
-
-/// How the pixels must be turned to be upright (EXIF tag 0x0112, 1 to 8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Orientation(pub(super) u8);
-
-impl Orientation {
-    /// Already upright.
-    pub const UPRIGHT: Self = Self(1);
-
-    /// Anything that is no orientation counts as upright, as viewers do.
-    #[must_use]
-    pub fn from_exif(value: u16) -> Self {
-        match u8::try_from(value) {
-            Ok(value @ 1..=8) => Self(value),
-            Ok(_) | Err(_) => Self::UPRIGHT,
-        }
-    }
-}
-
-/// What is known of a picture before it is decoded.
+/// What is known of an image before it is decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Kind, by content.
@@ -74,7 +24,9 @@ pub struct Header {
     /// Bytes that decoding takes at its worst.
     pub decode_bytes: u64,
     /// More about a JPEG.
-    pub(super) jpeg: Option<jpeg::JpegHeader>,
+    pub(super) jpeg: Option<JpegHeader>,
+    /// Where a HEIC's container ends; behind it may stand what a maker has added.
+    pub(super) container_end: usize,
 }
 
 /// Which kind of file this is.
@@ -91,6 +43,14 @@ pub fn sniff(bytes: &[u8]) -> Result<Format, PictureError> {
     if bytes.get(4..8) == Some(b"ftyp") {
         return heif::sniff(bytes);
     }
+    if is_png_after_text_transfer(bytes) {
+        return Err(PictureError::Damaged {
+            format: Format::Png,
+            detail: "it was transferred as text, which changes line ends and high bytes: \
+                     transfer it in binary mode"
+                .to_owned(),
+        });
+    }
     for (magic, format, hint) in UNSUPPORTED {
         if bytes.starts_with(magic) {
             return Err(PictureError::Unsupported { format, hint });
@@ -99,7 +59,10 @@ pub fn sniff(bytes: &[u8]) -> Result<Format, PictureError> {
     Err(PictureError::NotAPicture { what: describe_text(bytes) })
 }
 
-/// Kinds that people do put into buckets, and what to do about them.
+/// TIFF and BigTIFF (a `+` in place of the `*`), in both byte orders.
+const TIFF: [&[u8]; 4] = [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"];
+
+/// Formats that people do put into buckets, and what to do about them.
 const UNSUPPORTED: [(&[u8], &str, &str); 8] = [
     (b"\xff\x0a", "JPEG XL", ": convert it to JPEG"),
     (b"\0\0\0\x0cJXL ", "JPEG XL", ": convert it to JPEG"),
@@ -118,7 +81,7 @@ fn known(bytes: &[u8]) -> Option<Format> {
         Some(Format::Png)
     } else if bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a") {
         Some(Format::Gif)
-    } else if bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*") {
+    } else if TIFF.iter().any(|magic| bytes.starts_with(*magic)) {
         Some(Format::Tiff)
     } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         Some(Format::WebP)
@@ -129,6 +92,15 @@ fn known(bytes: &[u8]) -> Option<Format> {
     }
 }
 
+/// The first bytes of a PNG are made to show this (PNG specification, 5.2): a carriage return that is
+/// gone or doubled, a high bit that was cleared.
+fn is_png_after_text_transfer(bytes: &[u8]) -> bool {
+    let head = bytes.get(..bytes.len().min(16)).unwrap_or(bytes);
+    matches!(head.first(), Some(0x89 | 0x09)) && head.get(1..4) == Some(b"PNG")
+        || head.starts_with(b"\xc2\x89PNG")
+        || head.starts_with(b"\xef\xbf\xbdPNG")
+}
+
 /// `BM` alone also begins many a text; the size of the second header tells.
 fn is_bmp(bytes: &[u8]) -> bool {
     bytes.starts_with(b"BM")
@@ -136,7 +108,7 @@ fn is_bmp(bytes: &[u8]) -> bool {
             .is_some_and(|size| matches!(size, 12 | 16 | 40 | 52 | 56 | 64 | 108 | 124))
 }
 
-/// What people want to know about a file that is no picture: most often it is an error page that
+/// What people want to know about a file that is no image: most often it is an error page that
 /// a server sent instead.
 fn describe_text(bytes: &[u8]) -> String {
     // The beginning says what it is; the rest may be megabytes.
@@ -176,48 +148,44 @@ fn tagged(text: &str, lower: &str, tag: &str) -> Option<String> {
 
 /// Reads what is needed to decide about limits and memory.
 pub(super) fn read(bytes: &[u8], format: Format) -> Result<Header, PictureError> {
-    let file_bytes = bytes.len() as u64;
+    let mut header = Header {
+        format,
+        width: 0,
+        height: 0,
+        orientation: Orientation::UPRIGHT,
+        file_bytes: bytes.len() as u64,
+        decode_bytes: 0,
+        jpeg: None,
+        container_end: bytes.len(),
+    };
     match format {
         Format::Jpeg => {
             let jpeg = jpeg::walk(bytes)?;
-            Ok(Header {
-                format,
-                width: u32::from(jpeg.width),
-                height: u32::from(jpeg.height),
-                orientation: jpeg.orientation,
-                file_bytes,
-                decode_bytes: jpeg.decode_bytes(),
-                jpeg: Some(jpeg),
-            })
+            header.width = u32::from(jpeg.width);
+            header.height = u32::from(jpeg.height);
+            header.orientation = jpeg.orientation;
+            header.decode_bytes = jpeg.decode_bytes();
+            header.jpeg = Some(jpeg);
         }
-        Format::Heic => {
-            heif::check_whole(bytes)?;
-            Ok(Header {
-                format,
-                width: 0,
-                height: 0,
-                orientation: Orientation::UPRIGHT,
-                file_bytes,
-                decode_bytes: 0,
-                jpeg: None,
-            })
+        Format::Heic => header.container_end = heif::end_of_container(bytes)?,
+        Format::Tiff => {
+            let found = tiff::read_header(bytes)?;
+            header.width = found.width;
+            header.height = found.height;
+            header.orientation = found.orientation;
+            header.decode_bytes = found.decode_bytes;
         }
-        Format::Png | Format::Gif | Format::Bmp | Format::Tiff | Format::WebP => {
-            other::header(bytes, format)
+        Format::Png | Format::Gif | Format::Bmp | Format::WebP => {
+            let in_container =
+                if format == Format::WebP { Some(webp::check_whole(bytes)?) } else { None };
+            let found = raster::read_header(bytes, format)?;
+            header.width = found.width;
+            header.height = found.height;
+            header.orientation = in_container.unwrap_or(found.orientation);
+            header.decode_bytes = found.decode_bytes;
         }
     }
-}
-
-pub(super) fn u16_be(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
-}
-
-pub(super) fn u32_be(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-fn u32_le(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+    Ok(header)
 }
 
 #[cfg(test)]
@@ -230,25 +198,23 @@ mod tests {
             (&b""[..], "the file is empty (0 bytes)"),
             (
                 b"\n<!DOCTYPE html><html><head><title>404\n Not Found</title>",
-                "this is not a picture but an HTML page titled \"404 Not Found\"",
+                "this is not an image but an HTML page titled \"404 Not Found\"",
             ),
             (
                 b"<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>",
-                "this is not a picture but an XML error message (AccessDenied)",
+                "this is not an image but an XML error message (AccessDenied)",
             ),
-            (b"{\"error\":1}", "this is not a picture but a JSON text"),
-            (b"BMW makes cars, and not pictures", "this is not a picture but plain text"),
-            (b"\x00\x01\x02\x03", "this is not a picture but a file of an unknown kind"),
-            (b"%PDF-1.7", "PDF pictures are not supported: export its pages as JPEG"),
+            (b"{\"error\":1}", "this is not an image but a JSON text"),
+            (b"BMW makes cars, and not images", "this is not an image but plain text"),
+            (b"\x00\x01\x02\x03", "this is not an image but a file of an unknown kind"),
+            (
+                b"\x89PNG\n\x1a\n\0\0\0\rIHDR",
+                "the PNG file is damaged: it was transferred as text, which changes line ends and \
+                 high bytes: transfer it in binary mode",
+            ),
+            (b"%PDF-1.7", "PDF images are not supported: export its pages as JPEG"),
         ] {
             assert_eq!(sniff(bytes).unwrap_err().to_string(), expected);
         }
-    }
-
-    #[test]
-    fn an_orientation_that_is_none_counts_as_upright() {
-        assert_eq!(Orientation::from_exif(0), Orientation::UPRIGHT);
-        assert_eq!(Orientation::from_exif(9), Orientation::UPRIGHT);
-        assert_eq!(Orientation::from_exif(6), Orientation(6));
     }
 }

@@ -1,4 +1,4 @@
-//! Pictures over HTTP: every way in which there is none, and the addresses that are never called.
+//! Images over HTTP: every way in which there is none, and the addresses that are never called.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{get, put};
 use futures_util::StreamExt as _;
-use lookout::review::picture::room::Room;
+use lookout::review::picture::memory_budget::MemoryBudget;
 use lookout::review::record::{Record, RecordId};
 use lookout::review::source::http::HttpSource;
 use lookout::review::source::s3::{S3Place, S3Source};
@@ -23,7 +23,7 @@ fn record(job_id: &str) -> Record {
     Record {
         id: RecordId("7".into()),
         job_id: Some(job_id.into()),
-        image_index: Some(0),
+        image_index: Some("0".into()),
         actual_image_url: None,
         status: "downloaded".into(),
         created_at: None,
@@ -83,7 +83,7 @@ async fn every_way_in_which_there_is_no_picture_has_its_reason() {
     for (job, part) in [
         ("page", "HTML page"),
         ("empty", "empty"),
-        ("missing", "no such picture"),
+        ("missing", "no such image"),
         ("endless", "larger than 1 MB"),
         ("inner", "another server (169.254.169.254)"),
         ("circle", "circle"),
@@ -136,7 +136,7 @@ async fn files_take_no_more_room_than_there_is_and_all_of_them_come() {
     let base = served(Router::new().route("/{name}", get(large))).await;
     let url = format!("{base}/{{job_id}}__{{image_index}}.jpg");
     // Half of the room is for files: one of these at a time, though four could be asked for.
-    let room = Room::new(8 * MIB as u64);
+    let room = MemoryBudget::new(8 * MIB as u64);
     let source = HttpSource::new(&url, &[], 5 * MIB as u64).unwrap().within(&room);
     for name in ["known", "unknown"] {
         let held = AtomicUsize::new(0);

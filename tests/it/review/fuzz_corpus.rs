@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-#[path = "../../fuzz/properties.rs"]
+#[path = "../../../fuzz/properties.rs"]
 mod properties;
 
 fn files(folder: &str) -> Vec<PathBuf> {

@@ -1,11 +1,11 @@
-//! Pictures: what real files become, and what broken ones are called.
+//! Images: what real files become, and what broken ones are called.
 
 use std::path::Path;
 
 use bytes::Bytes;
 use image::DynamicImage;
-use lookout::review::picture::admission::Preparation;
-use lookout::review::picture::{PictureError, Workbench, cost, prepare, probe};
+use lookout::review::picture::worker_pool::WorkerPool;
+use lookout::review::picture::{PictureError, Scratch, cost, prepare, probe};
 use lookout::review::reviewer::Prepared;
 use lookout::review::settings::PictureSettings;
 
@@ -31,7 +31,7 @@ fn photos() -> Vec<(String, Bytes)> {
 }
 
 fn prepared(bytes: &Bytes) -> Result<Prepared, PictureError> {
-    prepare(bytes, &PictureSettings::default(), &mut Workbench::default())
+    prepare(bytes, &PictureSettings::default(), &mut Scratch::default())
 }
 
 fn reason(bytes: impl Into<Bytes>) -> String {
@@ -141,11 +141,9 @@ fn encoded(image: impl Into<DynamicImage>, format: image::ImageFormat) -> Bytes 
 #[test]
 fn sixteen_bits_become_eight() {
     let plain = looks(&prepared(&photo("cat.jpg")).unwrap());
-    for format in [image::ImageFormat::Png, image::ImageFormat::Tiff] {
-        let deep = encoded(plain.to_rgb16(), format);
-        let apart = difference(&plain, &looks(&prepared(&deep).unwrap()));
-        assert!(apart < 2.0, "{format:?} differs by {apart}");
-    }
+    let deep = encoded(plain.to_rgb16(), image::ImageFormat::Png);
+    let apart = difference(&plain, &looks(&prepared(&deep).unwrap()));
+    assert!(apart < 2.0, "differs by {apart}");
 }
 
 #[test]
@@ -173,7 +171,7 @@ fn a_heic_goes_through_whole_and_an_avif_is_refused() {
         assert!(why.starts_with("the HEIC file is cut off"), "{why}");
     }
     let why = reason(photo("formats/picture.avif"));
-    assert!(why.starts_with("AVIF pictures are not supported"), "{why}");
+    assert!(why.starts_with("AVIF images are not supported"), "{why}");
 }
 
 #[test]
@@ -224,15 +222,13 @@ fn what_claims_to_be_huge_is_refused_before_it_is_decoded() {
     let why = reason(bytes);
     assert_eq!(
         why,
-        "the picture is too large: 65500 x 65500 pixels, the limit is 20000 pixels an edge"
+        "the image is too large: 65500 x 65500 pixels, the limit is 20000 pixels an edge"
     );
     let strict = PictureSettings { max_pixels: 100_000, ..PictureSettings::default() };
-    let why =
-        prepare(&photo("cat.jpg"), &strict, &mut Workbench::default()).unwrap_err().to_string();
+    let why = prepare(&photo("cat.jpg"), &strict, &mut Scratch::default()).unwrap_err().to_string();
     assert!(why.contains("100000 pixels in all"), "{why}");
     let short = PictureSettings { max_bytes: 1000, ..PictureSettings::default() };
-    let why =
-        prepare(&photo("cat.jpg"), &short, &mut Workbench::default()).unwrap_err().to_string();
+    let why = prepare(&photo("cat.jpg"), &short, &mut Scratch::default()).unwrap_err().to_string();
     assert_eq!(why, "the file is too large: 31589 bytes, the limit is 1000");
 }
 
@@ -265,7 +261,7 @@ fn what_is_no_picture_says_what_it_is() {
     assert_eq!(reason(""), "the file is empty (0 bytes)");
     assert_eq!(
         reason("<html><head><title>Access denied</title></head></html>"),
-        "this is not a picture but an HTML page titled \"Access denied\""
+        "this is not an image but an HTML page titled \"Access denied\""
     );
     assert!(reason(&b"\xff\xd8"[..]).contains("cut off"));
     assert!(reason(&b"\xff\xd8\xff\xe0"[..]).contains("cut off"));
@@ -275,7 +271,7 @@ fn what_is_no_picture_says_what_it_is() {
 fn no_damage_breaks_the_program() {
     let mut random = fastrand::Rng::with_seed(20_261_122);
     let settings = PictureSettings { longest_edge: 64, ..PictureSettings::default() };
-    let mut bench = Workbench::default();
+    let mut scratch = Scratch::default();
     for (name, bytes) in photos() {
         if bytes.len() > 600_000 {
             continue;
@@ -287,7 +283,7 @@ fn no_damage_breaks_the_program() {
                 damaged[at] = random.u8(..);
             }
             // Either outcome is fine; what matters is that there is one.
-            if let Err(error) = prepare(&damaged.into(), &settings, &mut bench) {
+            if let Err(error) = prepare(&damaged.into(), &settings, &mut scratch) {
                 assert!(!error.to_string().is_empty(), "{name}");
             }
         }
@@ -296,15 +292,15 @@ fn no_damage_breaks_the_program() {
 
 #[test]
 fn a_picture_comes_out_the_same_whatever_was_prepared_before_it() {
-    let mut bench = Workbench::default();
+    let mut scratch = Scratch::default();
     let settings = PictureSettings::default();
     for (name, bytes) in photos() {
         // Whole, then broken off in the middle of its pixels, then whole again.
-        let fresh = prepare(&bytes, &settings, &mut Workbench::default()).map(|p| p.bytes);
-        let first = prepare(&bytes, &settings, &mut bench).map(|p| p.bytes);
+        let fresh = prepare(&bytes, &settings, &mut Scratch::default()).map(|p| p.bytes);
+        let first = prepare(&bytes, &settings, &mut scratch).map(|p| p.bytes);
         let half = bytes.slice(..bytes.len() / 2);
-        assert!(prepare(&half, &settings, &mut bench).is_err(), "{name}: half of it");
-        let second = prepare(&bytes, &settings, &mut bench).map(|p| p.bytes);
+        assert!(prepare(&half, &settings, &mut scratch).is_err(), "{name}: half of it");
+        let second = prepare(&bytes, &settings, &mut scratch).map(|p| p.bytes);
         assert!(fresh == first && first == second, "{name}");
     }
 }
@@ -326,10 +322,8 @@ fn the_cost_of_a_picture_is_known_from_its_header() {
 
 #[tokio::test]
 async fn many_pictures_at_once_are_all_prepared() {
-    let preparation = Preparation::new(PictureSettings {
-        memory: 40 * 1024 * 1024,
-        ..PictureSettings::default()
-    });
+    let preparation =
+        WorkerPool::new(PictureSettings { memory: 40 * 1024 * 1024, ..PictureSettings::default() });
     let mut tasks = tokio::task::JoinSet::new();
     for name in ["large/wine10_b.jpg", "cat.jpg", "formats/cmyk.jpg", "large/life6_p.jpg"] {
         let preparation = preparation.clone();

@@ -1,8 +1,8 @@
-//! Admission: how many pictures may be in preparation, counted by their memory.
+//! The worker pool: prepares images from async code, as many at a time as the memory budget allows.
 //!
-//! What one picture takes is `picture::cost`'s business, how much all may take `room.rs`'. Pictures
-//! run in parallel, one to a processor; nothing runs in parallel inside one picture.
-//! Invariant: a picture that is larger than all the room is prepared alone.
+//! What one image takes is `picture::cost`'s business, what all may take `memory_budget.rs`'. Images
+//! run in parallel, one to a processor; nothing runs in parallel inside one image.
+//! Invariant: an image that is larger than the whole budget is prepared alone.
 
 use std::num::NonZero;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,27 +11,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::review::picture::header::Format;
-use crate::review::picture::room::Room;
-use crate::review::picture::{PictureError, Workbench, cost, prepare_probed, probe};
+use crate::review::picture::memory_budget::MemoryBudget;
+use crate::review::picture::{Format, PictureError, Scratch, cost, prepare_probed, probe};
 use crate::review::reviewer::Prepared;
 use crate::review::settings::PictureSettings;
 
-/// Done on the workbench of whoever takes it.
-type Job = Box<dyn FnOnce(&mut Workbench) + Send>;
+/// Runs in the buffers of the worker that takes it.
+type Job = Box<dyn FnOnce(&mut Scratch) + Send>;
 
-/// Prepares pictures from async code, within the memory budget.
+/// Prepares images from async code, within the memory budget.
 #[derive(Clone, Debug)]
-pub struct Preparation {
+pub struct WorkerPool {
     settings: Arc<PictureSettings>,
-    room: Arc<Room>,
+    budget: Arc<MemoryBudget>,
     /// To the workers; they end with the last copy of this.
     jobs: Sender<Job>,
 }
 
-impl Preparation {
+impl WorkerPool {
     /// One worker a processor. They are threads of their own rather than the runtime's: those come
-    /// and go, and the allocator keeps tens of megabytes for each that has once held a picture.
+    /// and go, and the allocator keeps tens of megabytes for each that has once held an image.
     #[must_use]
     pub fn new(settings: PictureSettings) -> Self {
         let (jobs, queue) = channel();
@@ -43,16 +42,16 @@ impl Preparation {
             // Without any worker the queue closes, and the runtime's threads do the work.
             let _ = builder.spawn(move || work(&queue));
         }
-        Self { room: Room::new(settings.memory), settings: Arc::new(settings), jobs }
+        Self { budget: MemoryBudget::new(settings.memory), settings: Arc::new(settings), jobs }
     }
 
-    /// In the room that files are charged to as well.
+    /// With the budget that files are charged to as well.
     #[must_use]
-    pub fn within(self, room: &Arc<Room>) -> Self {
-        Self { room: Arc::clone(room), ..self }
+    pub fn within(self, budget: &Arc<MemoryBudget>) -> Self {
+        Self { budget: Arc::clone(budget), ..self }
     }
 
-    /// [`crate::review::picture::prepare`], off the runtime, once there is room.
+    /// [`crate::review::picture::prepare`], off the runtime, once there is memory.
     ///
     /// # Errors
     /// As `prepare`.
@@ -62,34 +61,34 @@ impl Preparation {
         let probing = tokio::task::spawn_blocking(move || probe(&probed, &settings));
         let header =
             probing.await.unwrap_or(Err(PictureError::Crashed { format: Format::Jpeg }))?;
-        // The file is charged by whoever has read it, for as long as it is there.
+        // The file is charged by the source that has read it, for as long as it is there.
         let beside_the_file = cost(&header, &self.settings).saturating_sub(header.file_bytes);
-        let charge = self.room.for_preparation(beside_the_file).await;
+        let reservation = self.budget.for_preparation(beside_the_file).await;
         let settings = Arc::clone(&self.settings);
         let format = header.format;
         let (done, outcome) = oneshot::channel();
-        let job: Job = Box::new(move |bench| {
-            // Held to the end of the work, also when nobody waits for it any more.
-            let _held = charge;
+        let job: Job = Box::new(move |scratch| {
+            // Held to the end of the work, also when the caller is gone.
+            let _held = reservation;
             if !done.is_closed() {
-                // Nobody waits any more: then nobody misses it.
-                let _ = done.send(prepare_probed(&bytes, &header, &settings, bench));
+                // If the caller is gone by now, nobody misses the result.
+                let _ = done.send(prepare_probed(&bytes, &header, &settings, scratch));
             }
         });
         if let Err(unsent) = self.jobs.send(job) {
-            tokio::task::spawn_blocking(move || (unsent.0)(&mut Workbench::default()));
+            tokio::task::spawn_blocking(move || (unsent.0)(&mut Scratch::default()));
         }
         outcome.await.unwrap_or(Err(PictureError::Crashed { format }))
     }
 }
 
 fn work(queue: &Mutex<Receiver<Job>>) {
-    let mut bench = Workbench::default();
+    let mut scratch = Scratch::default();
     loop {
         // One worker waits in `recv`, the others for the lock: either way for a job.
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match next {
-            Ok(job) => job(&mut bench),
+            Ok(job) => job(&mut scratch),
             Err(_) => return,
         }
     }
