@@ -12,7 +12,7 @@ use crate::review::prompt::Prompt;
 use crate::review::reviewer::gemini::client::Gemini;
 use crate::review::reviewer::gemini::models;
 use crate::review::settings::ReviewSettings;
-use crate::review::tries::sqlite::reading::Notes;
+use crate::review::tries::sqlite::queries::ReviewDb;
 
 /// What one picture costs.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +45,7 @@ impl Expected {
         let price = reviewer.prices.get(&model).copied();
         let price = price.or_else(|| models::price(&model, clock.now()));
         // Without the history there is still the estimate; who needs the file says what is wrong.
-        let notes = Notes::open(&settings.state_dir).ok().flatten();
+        let notes = ReviewDb::open(&settings.state_dir).ok().flatten();
         let usual = notes.and_then(|notes| notes.usual(&model).ok().flatten());
         if let (Some(price), Some(usual)) = (price, usual) {
             let usd = (price.input * usual.tokens_in + price.output * usual.tokens_out) / 1e6;

@@ -15,11 +15,12 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::review::batch::{Plan, Ports, Preparer};
-use crate::review::picture::admission::Preparation;
-use crate::review::picture::room::Room;
+use crate::review::picture::memory_budget::MemoryBudget;
+use crate::review::picture::worker_pool::WorkerPool;
 use crate::review::prompt::Prompt;
+use crate::review::record::folder_listing::{Listing, files_below};
 use crate::review::record::selection::RERUN;
-use crate::review::record::sqlite::{NewRecord, SqliteRecords, files_below};
+use crate::review::record::sqlite::SqliteRecords;
 use crate::review::record::supabase::SupabaseRecords;
 use crate::review::record::{RecordError, RecordId, Records};
 use crate::review::reviewer::Reviewer;
@@ -31,7 +32,7 @@ use crate::review::source::folder::FolderSource;
 use crate::review::source::http::HttpSource;
 use crate::review::source::s3::{S3Place, S3Source};
 use crate::review::tries::Tries;
-use crate::review::tries::sqlite::reading::Notes;
+use crate::review::tries::sqlite::queries::ReviewDb;
 use crate::review::tries::sqlite::{HolderSettings, SqliteTries};
 use crate::storage::StorageError;
 
@@ -99,7 +100,7 @@ pub struct Rows {
     /// The port.
     pub records: Arc<dyn Records>,
     embedded: Option<SqliteRecords>,
-    files: Vec<NewRecord>,
+    listing: Listing,
 }
 
 /// A review ready to run.
@@ -108,6 +109,8 @@ pub struct Review {
     pub ports: Ports,
     /// What it is to do.
     pub plan: Plan,
+    /// What a person should know before it starts, such as files that were passed over.
+    pub findings: Vec<String>,
 }
 
 /// Chooses the adapters that look at pictures.
@@ -143,10 +146,10 @@ pub fn adapters(
             settings.reviewer.model
         )));
     }
-    let room = Room::new(settings.picture.memory);
+    let memory = MemoryBudget::new(settings.picture.memory);
     Ok(ReviewAdapters {
-        source: source_within(settings, &room)?,
-        preparer: Arc::new(Preparation::new(settings.picture.clone()).within(&room)),
+        source: source_within(settings, &memory)?,
+        preparer: Arc::new(WorkerPool::new(settings.picture.clone()).within(&memory)),
         reviewer: Arc::new(gemini),
         estimate,
     })
@@ -157,28 +160,28 @@ pub fn adapters(
 /// # Errors
 /// When its settings can't be used.
 pub fn source(settings: &ReviewSettings) -> Result<Arc<dyn Source>, SetupError> {
-    source_within(settings, &Room::new(settings.picture.memory))
+    source_within(settings, &MemoryBudget::new(settings.picture.memory))
 }
 
 fn source_within(
     settings: &ReviewSettings,
-    room: &Arc<Room>,
+    memory: &Arc<MemoryBudget>,
 ) -> Result<Arc<dyn Source>, SetupError> {
     let max_bytes = settings.picture.max_bytes;
     let wrong = |error: &dyn Display| SetupError::Configuration(error.to_string());
     Ok(match &settings.images {
         ImageSettings::Folder { path } => {
-            Arc::new(FolderSource::new(path.clone(), max_bytes).within(room))
+            Arc::new(FolderSource::new(path.clone(), max_bytes).within(memory))
         }
         ImageSettings::Http { url, allowed_hosts } => {
             let source = HttpSource::new(url, allowed_hosts, max_bytes);
-            Arc::new(source.map_err(|e| wrong(&e))?.within(room))
+            Arc::new(source.map_err(|e| wrong(&e))?.within(memory))
         }
         ImageSettings::S3 { bucket, region, endpoint, key, path_style, credentials } => {
             let endpoint = endpoint.as_deref();
             let place = S3Place { bucket, region, endpoint, path_style: *path_style };
             let source = S3Source::new(&place, key, credentials.as_ref(), max_bytes);
-            Arc::new(source.map_err(|e| wrong(&e))?.within(room))
+            Arc::new(source.map_err(|e| wrong(&e))?.within(memory))
         }
     })
 }
@@ -188,19 +191,21 @@ fn source_within(
 /// # Errors
 /// When records can't be opened or the images' folder can't be read.
 pub async fn rows(settings: &ReviewSettings) -> Result<Rows, SetupError> {
-    let RecordSettings { kind, table, columns, statuses, .. } = &settings.records;
+    let RecordSettings { kind, schema, table, columns, statuses, .. } = &settings.records;
     match kind {
         RecordKind::Sqlite { path } => {
-            let files = match &settings.images {
-                ImageSettings::Folder { path } => files(path).await?,
-                ImageSettings::Http { .. } | ImageSettings::S3 { .. } => Vec::new(),
+            let listing = match &settings.images {
+                ImageSettings::Folder { path } => list(path).await?,
+                ImageSettings::Http { .. } | ImageSettings::S3 { .. } => Listing::default(),
             };
             let records = SqliteRecords::open(path, table, columns)?.with_statuses(statuses);
-            Ok(Rows { records: Arc::new(records.clone()), embedded: Some(records), files })
+            Ok(Rows { records: Arc::new(records.clone()), embedded: Some(records), listing })
         }
         RecordKind::Supabase { url, key } => {
-            let records = SupabaseRecords::new(url, key, table, columns)?.with_statuses(statuses);
-            Ok(Rows { records: Arc::new(records), embedded: None, files: Vec::new() })
+            let records = SupabaseRecords::new(url, key, table, columns)?
+                .in_schema(schema.as_deref())?
+                .with_statuses(statuses);
+            Ok(Rows { records: Arc::new(records), embedded: None, listing: Listing::default() })
         }
     }
 }
@@ -210,13 +215,14 @@ pub async fn rows(settings: &ReviewSettings) -> Result<Rows, SetupError> {
 /// # Errors
 /// When they can't be opened.
 pub fn records(settings: &RecordSettings) -> Result<Arc<dyn Records>, RecordError> {
-    let RecordSettings { kind, table, columns, statuses, .. } = settings;
+    let RecordSettings { kind, schema, table, columns, statuses, .. } = settings;
     Ok(match kind {
         RecordKind::Sqlite { path } => {
             Arc::new(SqliteRecords::open(path, table, columns)?.with_statuses(statuses))
         }
         RecordKind::Supabase { url, key } => {
-            Arc::new(SupabaseRecords::new(url, key, table, columns)?.with_statuses(statuses))
+            let records = SupabaseRecords::new(url, key, table, columns)?;
+            Arc::new(records.in_schema(schema.as_deref())?.with_statuses(statuses))
         }
     })
 }
@@ -229,17 +235,17 @@ pub fn in_hand(
     settings: &ReviewSettings,
     ids: &[RecordId],
 ) -> Result<HashSet<RecordId>, StorageError> {
-    match Notes::open(&settings.state_dir)? {
+    match ReviewDb::open(&settings.state_dir)? {
         Some(notes) => notes.in_hand(&scope(&settings.records), ids),
         None => Ok(HashSet::new()),
     }
 }
 
-async fn files(folder: &Path) -> Result<Vec<NewRecord>, SetupError> {
+async fn list(folder: &Path) -> Result<Listing, SetupError> {
     let path = folder.to_owned();
     let listed = tokio::task::spawn_blocking(move || files_below(&path)).await;
     let problem = match listed {
-        Ok(Ok(files)) => return Ok(files),
+        Ok(Ok(listing)) => return Ok(listing),
         Ok(Err(error)) => error.to_string(),
         Err(error) => error.to_string(),
     };
@@ -256,7 +262,7 @@ impl Rows {
     /// When the records can't be read.
     pub async fn n_new(&self) -> Result<u64, RecordError> {
         let mut n_new = 0;
-        for file in &self.files {
+        for file in &self.listing.files {
             n_new += u64::from(self.records.get(&file.id).await?.is_none());
         }
         Ok(n_new)
@@ -265,7 +271,7 @@ impl Rows {
     /// Makes rows of them.
     async fn admit(&mut self, status: &str, now: DateTime<Utc>) -> Result<(), RecordError> {
         if let Some(embedded) = &self.embedded {
-            embedded.insert_new(std::mem::take(&mut self.files), status, now).await?;
+            embedded.insert_new(std::mem::take(&mut self.listing.files), status, now).await?;
         }
         Ok(())
     }
@@ -298,8 +304,9 @@ pub async fn review(
     };
     let tries = SqliteTries::open(&settings.state_dir, &holder).map_err(SetupError::State)?;
     let tries = Arc::new(tries);
+    let findings = rows.listing.findings();
     let ports = Ports { records: rows.records, source, preparer, reviewer, tries, clock };
-    Ok(Review { ports, plan })
+    Ok(Review { ports, plan, findings })
 }
 
 /// Where looks at pictures that are no rows are written down: they cost money like any other.
@@ -357,7 +364,10 @@ fn scope(records: &RecordSettings) -> String {
         RecordKind::Sqlite { path } => format!("sqlite:{}", path.display()),
         RecordKind::Supabase { url, .. } => format!("supabase:{url}"),
     };
-    format!("{place}#{}", records.table)
+    match &records.schema {
+        Some(schema) => format!("{place}#{schema}.{}", records.table),
+        None => format!("{place}#{}", records.table),
+    }
 }
 
 #[cfg(test)]

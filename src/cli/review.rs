@@ -177,6 +177,9 @@ async fn carry_out(
             screen.hear(&News::Line(line));
         }
     }
+    for text in &review.findings {
+        screen.hear(&News::Line(Line::Note { text: text.clone() }));
+    }
     let listener = Arc::clone(&screen) as Arc<dyn Listener>;
     let report = batch::run(review.ports, review.plan, wishes, listener).await;
     screen.clear();

@@ -43,12 +43,24 @@ pub(super) fn read_records(section: Section<'_>, state_dir: &Path) -> RecordSett
     };
     let table = section.text("table").unwrap_or_else(|| "midbot_images".to_owned());
     check_name(&section, "table", &table);
+    let schema = section.text("schema");
+    if let Some(schema) = &schema {
+        check_name(&section, "schema", schema);
+        if matches!(kind, RecordKind::Sqlite { .. }) {
+            let what = "the embedded database has no schemas";
+            section.problem(
+                "schema",
+                what.to_owned(),
+                "leave schema out, or use kind = \"supabase\"",
+            );
+        }
+    }
     let columns = columns(section.section("columns"));
     let pick_up = section.texts("pick_up").unwrap_or_else(|| vec!["downloaded".to_owned()]);
     let statuses = statuses(section.section("statuses"));
     check_pick_up(&section, &pick_up, &statuses);
     section.finish();
-    RecordSettings { kind, table, columns, statuses, pick_up }
+    RecordSettings { kind, schema, table, columns, statuses, pick_up }
 }
 
 fn supabase(section: &Section<'_>) -> RecordKind {

@@ -11,12 +11,13 @@ use thiserror::Error;
 
 use self::selection::{Found, Selection, SendBack};
 
+pub mod folder_listing;
 pub mod selection;
 pub mod sqlite;
 pub mod statuses;
 pub mod supabase;
 
-/// `review_status` of a row in somebody's hands. These are the standard words
+/// `review_status` of a row that a review is working on. These are the standard words
 /// (docs/legacy-service.md, "States"); [`statuses::Statuses`] knows what a table calls them.
 pub const PROCESSING: &str = "processing";
 /// `review_status` of a reviewed row.
@@ -35,8 +36,8 @@ pub struct Record {
     pub id: RecordId,
     /// First part of the object's name.
     pub job_id: Option<String>,
-    /// Second part.
-    pub image_index: Option<i64>,
+    /// Second part, as it stands in the table: `003` and `3` name two images.
+    pub image_index: Option<String>,
     /// Full URL of older rows; `file://…` for a folder.
     pub actual_image_url: Option<String>,
     /// `review_status` as read (before a claim: where it came from).
@@ -132,7 +133,7 @@ pub trait Records: Send + Sync {
     ) -> Result<Written, RecordError>;
 
     /// Puts the row back to where it came from, if it is still ours.
-    async fn give_back(&self, claimed: &Claimed) -> Result<Written, RecordError>;
+    async fn release(&self, claimed: &Claimed) -> Result<Written, RecordError>;
 
     /// How many rows have one of these statuses.
     async fn count(&self, statuses: &[String]) -> Result<u64, RecordError>;

@@ -33,6 +33,8 @@ pub struct ReviewSettings {
 pub struct RecordSettings {
     /// Where rows are.
     pub kind: RecordKind,
+    /// Schema of the table; `None`: the first that PostgREST serves, with Supabase `public`.
+    pub schema: Option<String>,
     /// Table name.
     pub table: String,
     /// What it calls the standard columns.

@@ -706,6 +706,16 @@ fn files_stand_beside_the_configuration_wherever_lookout_is_started() {
 }
 
 #[test]
+fn a_table_may_be_in_another_schema_but_not_in_the_embedded_database() {
+    let toml = "[records]\nschema = \"app\"\n";
+    let supabase = [("SUPABASE_URL", "https://p.supabase.co"), ("SUPABASE_KEY", "fake")];
+    let config = load(&[("lookout.toml", toml)], &supabase).unwrap();
+    assert_eq!(config.review.records.schema.as_deref(), Some("app"));
+    let problems = load(&[("lookout.toml", toml)], &[]).unwrap_err().to_string();
+    assert!(problems.contains("has no schemas"), "{problems}");
+}
+
+#[test]
 fn a_schedule_file_whose_name_cannot_be_an_address_is_refused() {
     let problems = load(&[("schedules/Night Run.toml", "")], &[]).unwrap_err().to_string();
     assert!(problems.contains("schedules/Night Run.toml: this file name"), "{problems}");

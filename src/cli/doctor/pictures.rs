@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::report::{Finding, State};
+use crate::regular_file;
 use crate::review::picture;
 use crate::review::record::Record;
-use crate::review::record::sqlite::files_below;
+use crate::review::record::folder_listing::files_below;
 use crate::review::settings::PictureSettings;
 use crate::review::source::{Source, SourceError};
 
@@ -16,8 +17,8 @@ use crate::review::source::{Source, SourceError};
 pub(super) fn of_folder(folder: &Path, settings: &PictureSettings) -> Finding {
     let shown = folder.display();
     let instead = "put images there, or set [images] path, or IMAGE_URL in .env";
-    let files = match files_below(folder) {
-        Ok(files) => files,
+    let (findings, files) = match files_below(folder) {
+        Ok(listing) => (listing.findings(), listing.files),
         Err(error) => {
             let what = format!("the folder {shown} can't be read: {error}");
             return Finding::new("images", State::Failed, what, instead);
@@ -25,19 +26,16 @@ pub(super) fn of_folder(folder: &Path, settings: &PictureSettings) -> Finding {
     };
     let found = files.iter().find_map(|file| {
         let path = url::Url::parse(&file.url).ok()?.to_file_path().ok()?;
-        let header = picture::probe(&std::fs::read(path).ok()?, settings).ok()?;
+        let header =
+            picture::probe(&regular_file::read(&path, settings.max_bytes).ok()?, settings).ok()?;
         Some((file.job_id.clone(), header))
     });
     match found {
-        Some((name, header)) => Finding::good(
-            "images",
-            format!(
-                "{} files below {shown}; {name} is an image of {} × {}",
-                files.len(),
-                header.width,
-                header.height
-            ),
-        ),
+        Some((name, header)) => {
+            let size = format!("{} × {}", header.width, header.height);
+            let what = format!("{} files below {shown}; {name} is an image of {size}", files.len());
+            Finding::good("images", [vec![what], findings].concat().join("; "))
+        }
         None if files.is_empty() => {
             Finding::new("images", State::Warning, format!("nothing below {shown}"), instead)
         }

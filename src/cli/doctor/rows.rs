@@ -14,8 +14,9 @@ use super::report::{Finding, State};
 use crate::app::review::{self, SetupError};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::review::record::folder_listing::files_below;
 use crate::review::record::selection::{RERUN, STUCK_AFTER, Selection};
-use crate::review::record::sqlite::{SqliteRecords, files_below};
+use crate::review::record::sqlite::SqliteRecords;
 use crate::review::record::supabase::SupabaseRecords;
 use crate::review::record::{ERROR, PROCESSING, Record, RecordError, Records, SUCCESS};
 use crate::review::settings::{ImageSettings, RecordKind, RecordSettings};
@@ -37,8 +38,9 @@ pub(super) async fn examine(config: &Config) -> Examined {
         RecordKind::Sqlite { path } => embedded(path, config, &mut examined).await,
         RecordKind::Supabase { url, key } => {
             examined.findings.extend(key::examine(url, key, SystemClock.now()));
-            let RecordSettings { table, columns, statuses, .. } = &settings.records;
-            match SupabaseRecords::new(url, key, table, columns) {
+            let RecordSettings { schema, table, columns, statuses, .. } = &settings.records;
+            let records = SupabaseRecords::new(url, key, table, columns);
+            match records.and_then(|records| records.in_schema(schema.as_deref())) {
                 Ok(records) => {
                     let records = records.with_statuses(statuses);
                     of_supabase(records, &settings.records, &mut examined).await
@@ -83,7 +85,7 @@ async fn embedded(
     let shown = path.display();
     let files = match &settings.images {
         // What is wrong with the folder, the pictures' finding says.
-        ImageSettings::Folder { path } => files_below(path).unwrap_or_default(),
+        ImageSettings::Folder { path } => files_below(path).unwrap_or_default().files,
         ImageSettings::Http { .. } | ImageSettings::S3 { .. } => Vec::new(),
     };
     if !path.exists() {

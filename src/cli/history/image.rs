@@ -14,7 +14,7 @@ use crate::cli::output::{self, Format, JsonFlag, Output, Style, Tone};
 use crate::cli::{EXIT_FAILED, EXIT_OK, load_config};
 use crate::clock::{Clock, SystemClock};
 use crate::review::record::RecordId;
-use crate::review::tries::sqlite::reading::{Notes, TryRow};
+use crate::review::tries::sqlite::queries::{ReviewDb, TryRow};
 use crate::text;
 
 /// The command.
@@ -24,7 +24,7 @@ pub(super) fn run(file: Option<PathBuf>, id: &str, json: JsonFlag) -> u8 {
         Err(error) => return load_config::refused(&error),
     };
     let id = RecordId(id.to_owned());
-    let story = Notes::open(&config.review.state_dir)
+    let story = ReviewDb::open(&config.review.state_dir)
         .and_then(|notes| notes.map_or(Ok(Vec::new()), |notes| notes.story(&id)));
     let story = match story {
         Ok(story) => story,

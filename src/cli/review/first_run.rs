@@ -11,7 +11,7 @@ use crate::app::review::{Order, Review};
 use crate::clock::Clock;
 use crate::protocol::Line;
 use crate::review::settings::ReviewSettings;
-use crate::review::tries::sqlite::reading::Notes;
+use crate::review::tries::sqlite::queries::ReviewDb;
 
 /// Counting a large table may take long; the review goes on all the same.
 const COUNT_AT_MOST: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ pub(super) fn cost_of(
     clock: &Arc<dyn Clock>,
 ) -> Option<Expected> {
     // What can't be read or estimated, the review itself says better.
-    let is_first = Notes::open(&settings.state_dir).is_ok_and(|notes| notes.is_none());
+    let is_first = ReviewDb::open(&settings.state_dir).is_ok_and(|notes| notes.is_none());
     if order.only.is_some() || !is_first {
         return None;
     }

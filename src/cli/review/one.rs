@@ -19,8 +19,9 @@ use super::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_TRY_LATER, Form, print_line}
 use crate::app::review::{ReviewAdapters, SetupError, adapters, notes_of_no_row};
 use crate::clock::Clock;
 use crate::http;
+use crate::regular_file;
 use crate::review::category::category;
-use crate::review::record::sqlite::files_below;
+use crate::review::record::folder_listing::files_below;
 use crate::review::record::{Record, RecordId};
 use crate::review::report::{End, Exit};
 use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Outcome};
@@ -63,7 +64,7 @@ pub(super) async fn of_job(
     let mut record = Record {
         id: RecordId(String::new()),
         job_id: Some(job.to_owned()),
-        image_index: Some(index),
+        image_index: Some(index.to_string()),
         actual_image_url: None,
         status: String::new(),
         created_at: None,
@@ -91,17 +92,16 @@ pub(super) async fn of_job(
 
 /// A folder has files and no jobs: the file whose path without its ending is the job's name.
 fn address_below(folder: &Path, job: &str) -> Option<String> {
-    let files = files_below(folder).ok()?;
+    let files = files_below(folder).ok()?.files;
     files.into_iter().find(|file| file.job_id == job).map(|file| file.url)
 }
 
 async fn read(path: &Path, max_bytes: u64) -> Result<Bytes, String> {
-    let message = |error: std::io::Error| format!("{} can't be read: {error}", path.display());
-    let metadata = tokio::fs::metadata(path).await.map_err(message)?;
-    if metadata.len() > max_bytes {
-        return Err(format!("{} is larger than {max_bytes} bytes", path.display()));
-    }
-    tokio::fs::read(path).await.map(Bytes::from).map_err(message)
+    let path = path.to_owned();
+    let shown = path.display().to_string();
+    let read = tokio::task::spawn_blocking(move || regular_file::read(&path, max_bytes)).await;
+    let read = read.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    read.map(Bytes::from).map_err(|error| format!("{shown} can't be read: {error}"))
 }
 
 async fn download(settings: &ReviewSettings, address: &str) -> Result<Bytes, String> {

@@ -66,7 +66,7 @@ impl Selection {
         }
     }
 
-    /// Rows that somebody took before this and never brought back.
+    /// Rows that were claimed before this time and never released.
     #[must_use]
     pub fn stuck(before: DateTime<Utc>) -> Self {
         Self {

@@ -4,13 +4,14 @@
 //! as one would in Supabase; the same conditional writes hold.
 //! Invariant: a row is inserted once a file, never deleted, and changed only while it is ours.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use rusqlite::config::DbConfig;
+use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, params, params_from_iter};
 
 use super::selection::{Found, Selection, SendBack};
@@ -20,7 +21,7 @@ use crate::review::settings::Columns;
 use crate::sqlite::{create_private, write_ahead};
 use crate::storage::private_folder;
 
-mod choosing;
+mod selection;
 
 /// Another review commits a row in milliseconds; on a slow disk many may queue.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -237,10 +238,10 @@ impl Records for SqliteRecords {
         .await
     }
 
-    async fn give_back(&self, claimed: &Claimed) -> Result<Written, RecordError> {
+    async fn release(&self, claimed: &Claimed) -> Result<Written, RecordError> {
         let claimed = claimed.clone();
         self.transact(move |transaction, sql| {
-            let n_rows = transaction.prepare_cached(&sql.give_back)?.execute(params![
+            let n_rows = transaction.prepare_cached(&sql.release)?.execute(params![
                 sql.statuses.in_table(&claimed.record.status),
                 claimed.record.id.0,
                 sql.statuses.processing,
@@ -275,7 +276,7 @@ impl Records for SqliteRecords {
 
     async fn rows_by_id(&self, ids: &[RecordId]) -> Result<Vec<Found>, RecordError> {
         let ids = ids.to_vec();
-        self.transact(move |transaction, sql| choosing::rows(transaction, sql, &ids)).await
+        self.transact(move |transaction, sql| selection::rows(transaction, sql, &ids)).await
     }
 
     async fn find(
@@ -286,14 +287,14 @@ impl Records for SqliteRecords {
     ) -> Result<Vec<Found>, RecordError> {
         let (selection, after) = (selection.clone(), after.cloned());
         self.transact(move |transaction, sql| {
-            choosing::find(transaction, sql, &selection, after.as_ref(), limit)
+            selection::find(transaction, sql, &selection, after.as_ref(), limit)
         })
         .await
     }
 
     async fn count_of(&self, selection: &Selection) -> Result<u64, RecordError> {
         let selection = selection.clone();
-        self.transact(move |transaction, sql| choosing::count(transaction, sql, &selection)).await
+        self.transact(move |transaction, sql| selection::count(transaction, sql, &selection)).await
     }
 
     async fn send_back(
@@ -302,7 +303,7 @@ impl Records for SqliteRecords {
         to: &SendBack,
     ) -> Result<Vec<RecordId>, RecordError> {
         let (found, to) = (found.to_vec(), to.clone());
-        self.transact(move |transaction, sql| choosing::send_back(transaction, sql, &found, &to))
+        self.transact(move |transaction, sql| selection::send_back(transaction, sql, &found, &to))
             .await
     }
 }
@@ -316,11 +317,11 @@ struct Statements {
     get: String,
     claim: String,
     settle: String,
-    give_back: String,
+    release: String,
     candidates_head: String,
     candidates_tail: String,
     count_head: String,
-    choosing: choosing::Names,
+    selection: selection::Names,
 }
 
 impl Statements {
@@ -359,14 +360,14 @@ impl Statements {
                  WHERE {id} = ? AND {status} = ? RETURNING {all}"
             ),
             settle: format!("UPDATE {t} SET {status} = ?, {auto} = ?, {details} = ? WHERE {ours}"),
-            give_back: format!("UPDATE {t} SET {status} = ? WHERE {ours}"),
+            release: format!("UPDATE {t} SET {status} = ? WHERE {ours}"),
             candidates_head: format!(
                 "SELECT {all} FROM {t}
                  WHERE (coalesce({created}, ''), {id}) > (?, ?) AND {status} IN "
             ),
             candidates_tail: format!(" ORDER BY coalesce({created}, ''), {id}"),
             count_head: format!("SELECT count(*) FROM {t} WHERE {status} IN "),
-            choosing: choosing::Names {
+            selection: selection::Names {
                 found: format!("{all}, {updated}, {auto}, {details}"),
                 table: t,
                 id,
@@ -394,7 +395,7 @@ impl Statements {
         Ok(Record {
             id: RecordId(row.get(0)?),
             job_id: row.get(1)?,
-            image_index: row.get(2)?,
+            image_index: text(row, 2)?,
             actual_image_url: row.get(3)?,
             status: self.statuses.meant_by(&status),
             created_at: created_at
@@ -403,6 +404,16 @@ impl Statements {
             columns: std::collections::BTreeMap::new(),
         })
     }
+}
+
+/// A column as text, whatever its type: the table may be another program's.
+fn text(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get(column)? {
+        Value::Null | Value::Blob(_) => None,
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Real(number) => Some(number.to_string()),
+        Value::Text(text) => Some(text),
+    })
 }
 
 fn places(n: usize) -> String {
@@ -436,45 +447,6 @@ fn translate(error: &rusqlite::Error) -> RecordError {
         Some(ErrorCode::NotADatabase | ErrorCode::TypeMismatch) => RecordError::Misconfigured(text),
         _ => RecordError::Unavailable(text),
     }
-}
-
-/// Every regular, visible file below `root` as a record, in the order of their paths. Hidden files
-/// and folders are passed over, links are not followed.
-///
-/// # Errors
-/// When the folder or one below it can't be read.
-pub fn files_below(root: &Path) -> std::io::Result<Vec<NewRecord>> {
-    // file:// addresses are absolute.
-    let root = root.canonicalize()?;
-    let mut files: Vec<PathBuf> = Vec::new();
-    let mut folders = vec![root.clone()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder)? {
-            let entry = entry?;
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                continue;
-            }
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                files.push(entry.path());
-            }
-        }
-    }
-    files.sort();
-    Ok(files.iter().filter_map(|file| record_of(&root, file)).collect())
-}
-
-/// A file as a row; a file keeps its id from run to run (docs/decisions.md, "A folder as a table").
-fn record_of(root: &Path, file: &Path) -> Option<NewRecord> {
-    let relative = file.strip_prefix(root).ok()?;
-    let name = relative.as_os_str().as_encoded_bytes();
-    Some(NewRecord {
-        id: RecordId(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name).to_string()),
-        job_id: relative.with_extension("").to_string_lossy().into_owned(),
-        url: url::Url::from_file_path(file).ok()?.to_string(),
-    })
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@
 //! Invariant: no row is changed that is not ours, and none of ours is lost when an answer is.
 
 mod answer;
-mod choosing;
 mod query;
 mod row;
+mod selection;
 mod transport;
 
 use async_trait::async_trait;
@@ -99,6 +99,17 @@ impl SupabaseRecords {
             table: Table::new(&rest_url(url), table, columns.clone()),
             transport: Transport::new(key, table)?,
         })
+    }
+
+    /// The same table in another schema than the first that PostgREST serves.
+    ///
+    /// # Errors
+    /// When the name can't stand in a header.
+    pub fn in_schema(self, schema: Option<&str>) -> Result<Self, RecordError> {
+        match schema {
+            Some(schema) => Ok(Self { transport: self.transport.in_schema(schema)?, ..self }),
+            None => Ok(self),
+        }
     }
 
     /// The same records in a table that has words of its own for the standard statuses.
@@ -331,7 +342,7 @@ impl Records for SupabaseRecords {
         self.write(claimed, &values, done).await
     }
 
-    async fn give_back(&self, claimed: &Claimed) -> Result<Written, RecordError> {
+    async fn release(&self, claimed: &Claimed) -> Result<Written, RecordError> {
         let column = &self.table.columns().review_status;
         let from = self.table.statuses().in_table(&claimed.record.status);
         self.write(claimed, &[(column, from)], |row| holds(row, column, from)).await

@@ -1,6 +1,7 @@
-//! The embedded records, through the port and from another connection's eyes.
+//! The embedded records, through the port and as another connection sees them.
 
 use super::*;
+use crate::review::record::folder_listing::files_below;
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
@@ -89,7 +90,7 @@ async fn a_table_with_words_of_its_own_for_the_statuses_holds_no_others() {
         ..settlement()
     };
     assert_eq!(records.settle(&claimed[1], &error).await, Ok(Written::Yes));
-    assert_eq!(records.give_back(&claimed[2]).await, Ok(Written::Yes));
+    assert_eq!(records.release(&claimed[2]).await, Ok(Written::Yes));
     assert_eq!(in_table(), ["done", "broken", "downloaded"]);
     // `auto_review_status` is not renamed: [records.statuses] is about `review_status` alone.
     let found = records.rows_by_id(&ids[..2]).await.unwrap();
@@ -101,7 +102,7 @@ async fn a_table_with_words_of_its_own_for_the_statuses_holds_no_others() {
     let rows = records.candidates(&waiting, None, 9).await.unwrap();
     assert_eq!(rows[0].status, crate::review::record::selection::RERUN);
     let again = records.claim(&ids, &rows[0].status, at(9)).await.unwrap();
-    assert_eq!(records.give_back(&again[0]).await, Ok(Written::Yes));
+    assert_eq!(records.release(&again[0]).await, Ok(Written::Yes));
     assert_eq!(in_table(), ["again", "taken", "downloaded"]);
 }
 
@@ -111,11 +112,11 @@ async fn a_row_that_is_not_ours_any_more_is_left_alone() {
     let records = with_rows(folder.path(), &["a"]).await;
     let ids = [RecordId("a".into())];
     let ours = records.claim(&ids, "downloaded", at(5)).await.unwrap().remove(0);
-    assert_eq!(records.give_back(&ours).await.unwrap(), Written::Yes);
-    assert_eq!(records.give_back(&ours).await.unwrap(), Written::Lost);
+    assert_eq!(records.release(&ours).await.unwrap(), Written::Yes);
+    assert_eq!(records.release(&ours).await.unwrap(), Written::Lost);
     let theirs = records.claim(&ids, "downloaded", at(6)).await.unwrap().remove(0);
     assert_eq!(records.settle(&ours, &settlement()).await.unwrap(), Written::Lost);
-    assert_eq!(records.give_back(&ours).await.unwrap(), Written::Lost);
+    assert_eq!(records.release(&ours).await.unwrap(), Written::Lost);
     assert_eq!(records.settle(&theirs, &settlement()).await.unwrap(), Written::Yes);
 }
 
@@ -142,12 +143,12 @@ async fn a_folder_becomes_rows_without_hidden_files_and_always_with_the_same_ids
     let folder = tempfile::tempdir().unwrap();
     let images = folder.path().join("images");
     std::fs::create_dir_all(images.join("set 1/.thumbs")).unwrap();
-    for name in ["z.jpg", "set 1/a b#?.png", "set 1/.thumbs/a.jpg", ".DS_Store", "note.txt"] {
+    for name in ["z.jpg", "set 1/a b#?.png", "set 1/.thumbs/a.jpg", ".DS_Store", "note"] {
         std::fs::write(images.join(name), b"x").unwrap();
     }
     std::os::unix::fs::symlink("/etc/hostname", images.join("link.jpg")).unwrap();
-    let found = files_below(&images).unwrap();
-    assert_eq!(found, files_below(&images).unwrap());
+    let found = files_below(&images).unwrap().files;
+    assert_eq!(found, files_below(&images).unwrap().files);
     let jobs: Vec<&str> = found.iter().map(|record| record.job_id.as_str()).collect();
     assert_eq!(jobs, ["note", "set 1/a b#?", "z"]);
     let path = url::Url::parse(&found[1].url).unwrap().to_file_path().unwrap();
@@ -156,7 +157,7 @@ async fn a_folder_becomes_rows_without_hidden_files_and_always_with_the_same_ids
     assert_eq!(records.insert_new(found.clone(), "downloaded", at(0)).await.unwrap(), 3);
     assert_eq!(records.insert_new(found.clone(), "downloaded", at(1)).await.unwrap(), 0);
     let row = records.get(&found[0].id).await.unwrap().unwrap();
-    assert_eq!((row.image_index, row.status.as_str()), (Some(0), "downloaded"));
+    assert_eq!((row.image_index.as_deref(), row.status.as_str()), (Some("0"), "downloaded"));
 }
 
 #[tokio::test]
@@ -171,7 +172,7 @@ async fn the_users_own_names_may_hold_anything() {
     assert!(matches!(other, Err(RecordError::Misconfigured(_))), "{other:?}");
 }
 
-mod choosing {
+mod selection {
     use super::*;
     use crate::review::record::selection::{Details, Found, RERUN, Selection, SendBack, Taken};
     use crate::review::record::{ERROR, PROCESSING, SUCCESS};

@@ -37,12 +37,20 @@ pub(super) fn problem(status: u16, body: &[u8], table: &str) -> Problem {
     let about = |what: String| format!("{what} (the answer was {status} {code}: {said})");
     let error = match (status, code.as_str()) {
         (_, "42P01" | "PGRST205") | (404, _) => RecordError::Misconfigured(about(format!(
-            "there is no table \"{table}\"; check [records] table, and that SUPABASE_URL is the \
-             project's address"
+            "there is no table \"{table}\"; check [records] table, set [records] schema if it is \
+             in another schema than public, and check that SUPABASE_URL is the project's address"
         ))),
         (_, "PGRST204" | "42703") => RecordError::Misconfigured(about(format!(
             "the table \"{table}\" lacks a column; name the table's own columns under \
              [records.columns]"
+        ))),
+        (_, "22P02") if said.contains("for enum") => RecordError::Misconfigured(about(format!(
+            "an enum of \"{table}\" lacks a status: add it with ALTER TYPE … ADD VALUE, or name the \
+             table's own words under [records.statuses]"
+        ))),
+        (_, "57014") => RecordError::Unavailable(about(format!(
+            "the database answers, but a query about \"{table}\" took longer than it allows; an \
+             index on the status column and created_at makes it quick"
         ))),
         (_, "42804" | "42883") => RecordError::Misconfigured(about(another_type(table))),
         (_, "22P02" | "22007" | "22008") => RecordError::Rejected(about(another_type(table))),
@@ -72,7 +80,7 @@ pub(super) fn problem(status: u16, body: &[u8], table: &str) -> Problem {
                 .to_owned(),
         )),
         (408 | 429 | 500..=599, _)
-        | (_, "PGRST000" | "PGRST001" | "PGRST002" | "PGRST003" | "57014" | "53300" | "40001") => {
+        | (_, "PGRST000" | "PGRST001" | "PGRST002" | "PGRST003" | "53300" | "40001") => {
             RecordError::Unavailable(about("the records can't be reached now".to_owned()))
         }
         _ => RecordError::Misconfigured(about(format!(
@@ -104,7 +112,8 @@ fn refused(code: &str, said: &str, table: &str) -> String {
     } else if lower.contains("permission denied") {
         format!(
             "this key has no permission for \"{table}\"; use the project's secret key (or the \
-             service_role key), or grant select and update"
+             service_role key), and run GRANT SELECT, UPDATE ON {table} TO service_role: since \
+             October 2026 new tables of Supabase can't be reached without it"
         )
     } else if lower.contains("no api key") {
         "no key arrived; set SUPABASE_KEY".to_owned()
@@ -156,6 +165,14 @@ mod tests {
                 "[records.columns]",
             ),
             (400, r#"{"code":"42703","message":"column x does not exist"}"#, "[records.columns]"),
+            (404, r#"{"code":"PGRST205","message":"Could not find"}"#, "[records] schema"),
+            (
+                400,
+                r#"{"code":"22P02","message":"invalid input value for enum st: \"processing\""}"#,
+                "[records.statuses]",
+            ),
+            (500, r#"{"code":"57014","message":"canceling statement"}"#, "took longer"),
+            (403, r#"{"code":"42501","message":"permission denied for table t"}"#, "GRANT SELECT"),
             (404, r#"{"code":"42P01","message":"relation does not exist"}"#, "no table"),
             (404, r#"{"code":"PGRST205","message":"Could not find the table"}"#, "no table"),
             (301, "", "https://PROJECT.supabase.co"),

@@ -13,7 +13,7 @@ use crate::review::record::statuses::Statuses;
 use crate::review::record::{Cursor, RecordId};
 use crate::review::settings::Columns;
 
-mod choosing;
+mod selection;
 
 /// How a request is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl Table {
         finish(self.all().eq(&self.columns.id, &id.0), Method::Get)
     }
 
-    /// Those of the rows that have this status, whoever holds them.
+    /// Those of the rows that have this status, whichever process holds them.
     pub(super) fn with_status(&self, ids: &[RecordId], status: &str) -> Request {
         let status = self.statuses.in_table(status);
         finish(self.of(self.all(), ids).eq(&self.columns.review_status, status), Method::Get)

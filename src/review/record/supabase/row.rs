@@ -25,7 +25,7 @@ pub(super) fn record(row: &Map<String, Value>, columns: &Columns) -> Result<Reco
     Ok(Record {
         id: RecordId(need(&columns.id)?),
         job_id: text(row.get(&columns.job_id)),
-        image_index: text(row.get(&columns.image_index)).and_then(|index| index.parse().ok()),
+        image_index: text(row.get(&columns.image_index)),
         actual_image_url: text(row.get(&columns.actual_image_url)).filter(|url| !url.is_empty()),
         status: need(&columns.review_status)?,
         created_at: text(row.get(&columns.created_at)).and_then(|at| time(&at)),
@@ -74,10 +74,27 @@ mod tests {
             "tags": [1]
         }));
         let record = record(&row, &Columns::default()).unwrap();
-        assert_eq!((record.id.0.as_str(), record.image_index), ("17", Some(3)));
+        assert_eq!((record.id.0.as_str(), record.image_index.as_deref()), ("17", Some("3")));
         assert_eq!(record.actual_image_url, None);
         assert_eq!(record.columns["folder"], "x/y");
         assert_eq!(record.created_at.unwrap().timestamp_subsec_micros(), 123_456);
+    }
+
+    #[test]
+    fn what_stands_in_a_column_is_not_read_as_a_number() {
+        for (stored, expected) in [
+            (json!("003"), Some("003")),
+            (json!("+3"), Some("+3")),
+            (json!(" 3"), Some(" 3")),
+            (json!("3a"), Some("3a")),
+            (json!(3), Some("3")),
+            (json!(9_223_372_036_854_775_808_u64), Some("9223372036854775808")),
+            (json!(null), None),
+        ] {
+            let row = row(&json!({"id": "x", "review_status": "added", "image_index": stored}));
+            let record = record(&row, &Columns::default()).unwrap();
+            assert_eq!(record.image_index.as_deref(), expected);
+        }
     }
 
     #[test]

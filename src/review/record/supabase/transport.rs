@@ -102,6 +102,17 @@ impl Transport {
         Ok(Self { client, headers, table: table.to_owned() })
     }
 
+    /// Names the schema for reading and for writing (PostgREST, "Schemas").
+    pub(super) fn in_schema(mut self, schema: &str) -> Result<Self, RecordError> {
+        let value = HeaderValue::from_str(schema).map_err(|_| {
+            RecordError::Misconfigured(format!("\"{schema}\" can't be the name of a schema"))
+        })?;
+        for name in ["accept-profile", "content-profile"] {
+            self.headers.insert(HeaderName::from_static(name), value.clone());
+        }
+        Ok(self)
+    }
+
     /// Sends a request; one that reads is repeated, one that writes only if nothing was changed.
     pub(super) async fn send(&self, request: &Request) -> Result<Answer, Failed> {
         let mut pause = PAUSE;
@@ -161,7 +172,7 @@ impl Transport {
         while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(error))? {
             if body.len() + chunk.len() > MAX_ANSWER {
                 return Err(Failed::Perhaps(RecordError::Misconfigured(format!(
-                    "an answer about \"{}\" is larger than {} MB; are there pictures in the table?",
+                    "an answer about \"{}\" is larger than {} MB; does the table hold image data?",
                     self.table,
                     MAX_ANSWER / 1024 / 1024
                 ))));
@@ -213,5 +224,15 @@ mod tests {
             assert!(!format!("{headers:?}").contains("fake"), "a key in Debug");
         }
         assert!(key_headers(&Secret::new("with\nnewline")).is_none());
+    }
+
+    #[test]
+    fn a_schema_is_named_for_reading_and_for_writing() {
+        let transport = || Transport::new(&Secret::new("fake"), "t").unwrap();
+        let in_app = transport().in_schema("app").unwrap();
+        assert_eq!(in_app.headers["accept-profile"], "app");
+        assert_eq!(in_app.headers["content-profile"], "app");
+        assert!(!transport().headers.contains_key("accept-profile"));
+        assert!(transport().in_schema("a\nb").is_err());
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn rows(
     sql: &Statements,
     ids: &[RecordId],
 ) -> rusqlite::Result<Vec<Found>> {
-    let Names { found: columns, table, id, .. } = &sql.choosing;
+    let Names { found: columns, table, id, .. } = &sql.selection;
     let query = format!("SELECT {columns} FROM {table} WHERE {id} = ?");
     let mut select = transaction.prepare_cached(&query)?;
     let mut rows = Vec::new();
@@ -49,7 +49,7 @@ pub(super) fn find(
     after: Option<&Cursor>,
     limit: u32,
 ) -> rusqlite::Result<Vec<Found>> {
-    let Names { found: columns, table, id, created, .. } = &sql.choosing;
+    let Names { found: columns, table, id, created, .. } = &sql.selection;
     let (condition, mut values) = condition(sql, selection);
     // The empty string sorts before every date and every id.
     let (at, last) = match after {
@@ -74,7 +74,7 @@ pub(super) fn count(
     selection: &Selection,
 ) -> rusqlite::Result<u64> {
     let (condition, values) = condition(sql, selection);
-    let query = format!("SELECT count(*) FROM {} WHERE {condition}", sql.choosing.table);
+    let query = format!("SELECT count(*) FROM {} WHERE {condition}", sql.selection.table);
     let count: i64 = transaction.query_row(&query, params_from_iter(values), |row| row.get(0))?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
@@ -85,7 +85,7 @@ pub(super) fn send_back(
     found: &[Found],
     to: &SendBack,
 ) -> rusqlite::Result<Vec<RecordId>> {
-    let Names { table, id, status, category, updated, .. } = &sql.choosing;
+    let Names { table, id, status, category, updated, .. } = &sql.selection;
     let mut update = transaction.prepare_cached(&format!(
         "UPDATE {table} SET {status} = ?1, {category} = coalesce(?2, {category})
          WHERE {id} = ?3 AND {status} = ?4 AND {category} IS ?5
@@ -110,7 +110,7 @@ pub(super) fn send_back(
 
 /// What holds for the rows, with its values.
 fn condition(sql: &Statements, selection: &Selection) -> (String, Vec<String>) {
-    let Names { status, category, details, created, updated, .. } = &sql.choosing;
+    let Names { status, category, details, created, updated, .. } = &sql.selection;
     let Selection { statuses, categories, details: wanted, taken } = selection;
     let mut parts = vec![format!("{status} IN ({})", places(statuses.len()))];
     let mut values = sql.statuses.all_in_table(statuses);
