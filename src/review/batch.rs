@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::Clock;
-use crate::review::picture::admission::Preparation;
+use crate::review::picture::worker_pool::WorkerPool;
 use crate::review::record::{Claimed, Cursor, RecordId, Records};
 use crate::review::report::{Counts, End, Failures, Listener, News, Report};
 use crate::review::reviewer::{Prepared, Reviewer};
@@ -52,7 +52,7 @@ pub trait Preparer: Send + Sync {
 }
 
 #[async_trait]
-impl Preparer for Preparation {
+impl Preparer for WorkerPool {
     async fn prepare(&self, bytes: Bytes) -> Result<Prepared, String> {
         Self::prepare(self, bytes).await.map_err(|error| error.to_string())
     }

@@ -29,6 +29,8 @@ const LONGEST_REASON: usize = 400;
 pub struct History {
     /// Reasons of the tries it has used up, oldest first.
     pub failed: Vec<String>,
+    /// SHA-256 of the file that the last of them had.
+    pub last_file: Option<String>,
     /// Provider and bucket faults that met it while others succeeded, and used up no try.
     pub own_faults: u32,
     /// It was in hand when a process died: it is worked on alone.
@@ -42,8 +44,13 @@ pub enum Ended {
     Reviewed(Result<Answer, Fault>),
     /// There is no file, and it is this image's fault: missing, empty.
     NoFile(String),
-    /// There is a file that can't be sent: damaged, too large, no image.
-    NoImage(String),
+    /// There is a file that can't be sent: damaged, unsupported, too large, no image.
+    NoImage {
+        /// Why.
+        reason: String,
+        /// Of the file.
+        sha256: String,
+    },
     /// The bucket refused or failed for this picture while it served others.
     BucketFault(String),
 }
@@ -170,7 +177,17 @@ pub fn next(policy: &Policy, history: &History, ended: Ended, others: Others) ->
         Ended::Reviewed(Ok(answer)) => success(category(&answer), answer.details),
         Ended::Reviewed(Err(fault)) => after_fault(policy, history, fault, others),
         Ended::NoFile(reason) => failed_try(policy, history, reason, FailureCause::NoFile, None),
-        Ended::NoImage(reason) => failed_try(policy, history, reason, FailureCause::NoImage, None),
+        Ended::NoImage { reason, sha256 } if history.last_file.as_ref() == Some(&sha256) => {
+            // What was still being uploaded would have changed; these bytes bring nothing new.
+            let reasons = [history.failed.as_slice(), &[shorten(&reason)]].concat();
+            let Settlement { auto_review_details, .. } = given_up(&reasons);
+            let details = auto_review_details.trim_end_matches(')');
+            let settlement = error(format!("{details}; the file has not changed)"));
+            Next::Settle { settlement, ending: Ending::Errored(FailureCause::NoImage) }
+        }
+        Ended::NoImage { reason, sha256: _ } => {
+            failed_try(policy, history, reason, FailureCause::NoImage, None)
+        }
         Ended::BucketFault(reason) => fault_of_others(policy, history, reason, Others::Answered),
     }
 }
@@ -252,13 +269,30 @@ fn failed_try(
     }
 }
 
-/// What a row becomes whose tries are used up: the last error first, then all reasons.
+/// What a row becomes whose tries are used up: the last error, how many tries there were, and what the
+/// others met if that was something else. Each reason stands once.
 #[must_use]
 pub fn given_up(reasons: &[String]) -> Settlement {
     let last = reasons.last().map_or("unknown error", String::as_str);
-    let each: Vec<String> =
-        reasons.iter().enumerate().map(|(n, reason)| format!("{}. {reason}", n + 1)).collect();
-    error(format!("{last} ({} tries: {})", reasons.len(), each.join("; ")))
+    let mut earlier: Vec<&str> = Vec::new();
+    for reason in reasons {
+        if reason != last && !earlier.contains(&reason.as_str()) {
+            earlier.push(reason);
+        }
+    }
+    let earlier = if earlier.is_empty() {
+        String::new()
+    } else {
+        format!("; before: {}", earlier.join("; "))
+    };
+    error(format!("{last} ({} tries{earlier})", reasons.len()))
+}
+
+/// The last error alone, out of the details that [`given_up`] or a block has written.
+#[must_use]
+pub fn last_reason(details: &str) -> &str {
+    let end = (2..=TRIES).filter_map(|n| details.find(&format!(" ({n} tries"))).min();
+    end.map_or(details, |end| &details[..end])
 }
 
 /// What a row becomes whose result its table does not take.
@@ -291,7 +325,7 @@ mod tests {
 
     fn history(n_failed: usize, own_faults: u32) -> History {
         let failed = (1..=n_failed).map(|n| format!("reason {n}")).collect();
-        History { failed, own_faults, suspect: false }
+        History { failed, own_faults, ..History::default() }
     }
 
     fn fault(fault: Fault) -> Ended {
@@ -335,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn the_third_failed_try_is_an_error_with_all_three_reasons() {
+    fn the_third_failed_try_is_an_error_with_each_reason_once() {
         for (n_failed, wait) in [(0, 30), (1, 120)] {
             let expected = Next::TryAgain {
                 reason: "cut".into(),
@@ -347,7 +381,7 @@ mod tests {
                 expected
             );
         }
-        let ended = Ended::NoImage("it is no image".into());
+        let ended = Ended::NoImage { reason: "it is no image".into(), sha256: "a".into() };
         let Next::Settle { settlement, ending } =
             next(&POLICY, &history(2, 0), ended, Others::Unknown)
         else {
@@ -358,8 +392,35 @@ mod tests {
         assert_eq!(settlement.auto_review_status, "auto_review_error");
         assert_eq!(
             settlement.auto_review_details,
-            "it is no image (3 tries: 1. reason 1; 2. reason 2; 3. it is no image)"
+            "it is no image (3 tries; before: reason 1; reason 2)"
         );
+        assert_eq!(last_reason(&settlement.auto_review_details), "it is no image");
+        let same = given_up(&["cut off (1 MB)".into(), "gone".into(), "cut off (1 MB)".into()]);
+        assert_eq!(same.auto_review_details, "cut off (1 MB) (3 tries; before: gone)");
+        assert_eq!(last_reason(&same.auto_review_details), "cut off (1 MB)");
+        let same = given_up(&["cut off".into(), "cut off".into(), "cut off".into()]);
+        assert_eq!(same.auto_review_details, "cut off (3 tries)");
+        assert_eq!(last_reason("blocked by Gemini: SAFETY"), "blocked by Gemini: SAFETY");
+    }
+
+    #[test]
+    fn a_file_that_has_not_changed_since_the_try_before_ends_the_tries() {
+        let bad = |sha256: &str| Ended::NoImage { reason: "cut".into(), sha256: sha256.into() };
+        let after = |last_file: Option<&str>| History {
+            failed: vec!["cut".into()],
+            last_file: last_file.map(str::to_owned),
+            ..History::default()
+        };
+        for history in [after(None), after(Some("other"))] {
+            let next = next(&POLICY, &history, bad("same"), Others::Unknown);
+            assert!(matches!(next, Next::TryAgain { .. }), "{next:?}");
+        }
+        let next = next(&POLICY, &after(Some("same")), bad("same"), Others::Unknown);
+        let Next::Settle { settlement, ending: Ending::Errored(_) } = next else {
+            panic!("{next:?}")
+        };
+        assert_eq!(settlement.auto_review_details, "cut (2 tries; the file has not changed)");
+        assert_eq!(last_reason(&settlement.auto_review_details), "cut");
     }
 
     #[test]

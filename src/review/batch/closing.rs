@@ -8,7 +8,7 @@ use super::work::{Close, Trouble, Undo, What};
 use super::{Batch, Phase, Rewrite, Stage};
 use crate::review::record::{RecordError, RecordId, Settlement, Written};
 use crate::review::report::{End, Failures, News, RowResult};
-use crate::review::settle::{Ending, FailureCause, TRIES, unwritable};
+use crate::review::settle::{Ending, FailureCause, last_reason, unwritable};
 use crate::review::tries::TryEnd;
 
 /// Results of one row after another that the table does not take: then it is the table, not the rows.
@@ -131,8 +131,7 @@ impl Batch {
             Ok((auto_review_status.clone(), auto_review_details.clone()))
         } else {
             // Without what the tries before it met, which would make each reason its own.
-            let reason = auto_review_details.split(&format!(" ({TRIES} tries: ")).next();
-            let reason = reason.unwrap_or_default();
+            let reason = last_reason(auto_review_details);
             *self.reasons.entry(reason.to_owned()).or_default() += 1;
             if let Some(cause) = cause {
                 let failures = self.failures.entry(cause).or_default();

@@ -44,6 +44,8 @@ impl Batch {
             Next::TryAgain { reason, correction, wait } => {
                 if let Some(item) = self.items.get_mut(id) {
                     item.history.failed.push(reason.clone());
+                    item.history.last_file =
+                        item.work.as_ref().and_then(|work| work.sha256.clone());
                     item.correction = correction;
                 }
                 let end = self.end_of_try(id, TryOutcome::Failed, Some(reason), evidence);

@@ -93,7 +93,9 @@ impl Batch {
             self.close(id, Some(end), What::GiveBack);
         } else {
             let reason = "working on this picture failed inside Lookout".to_owned();
-            self.decide(id, Ended::NoImage(reason), None, Others::Unknown, now);
+            // Whatever the file is: the next try may fare better.
+            let ended = Ended::NoImage { reason, sha256: String::new() };
+            self.decide(id, ended, None, Others::Unknown, now);
         }
     }
 
@@ -202,10 +204,14 @@ impl Batch {
                     work.task = None;
                 }
             }
-            Fetched::NoPicture(reason) => {
+            Fetched::BadFile { reason, sha256 } => {
                 self.served(number, now);
                 self.desk.fetched_nothing();
-                self.decide(id, Ended::NoImage(reason), None, Others::Unknown, now);
+                if let Some(work) = self.items.get_mut(id).and_then(|item| item.work.as_mut()) {
+                    work.sha256 = Some(sha256.clone());
+                }
+                let ended = Ended::NoImage { reason, sha256 };
+                self.decide(id, ended, None, Others::Unknown, now);
             }
             Fetched::Refused(error) => {
                 self.desk.fetched_nothing();

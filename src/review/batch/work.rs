@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Ports;
 use super::refusals::FetchNo;
+use crate::review::picture::sha256_hex;
 use crate::review::record::{
     Claimed, Cursor, PROCESSING, Record, RecordError, RecordId, Settlement, Written,
 };
@@ -81,8 +82,8 @@ pub(super) struct Page {
 pub(super) enum Fetched {
     /// A picture to send.
     Prepared(Prepared),
-    /// A file that is no picture we can send.
-    NoPicture(String),
+    /// A file that can't be prepared, and its SHA-256.
+    BadFile { reason: String, sha256: String },
     /// No file.
     Refused(SourceError),
 }
@@ -208,7 +209,7 @@ async fn claim_chunk(
 ) -> Result<(), Trouble> {
     let ids: Vec<RecordId> = records.iter().map(|record| record.id.clone()).collect();
     let at = fence(ports.clock.now());
-    let noted = ports.tries.note_claims(&ids, status, at).await?;
+    let noted = ports.tries.record_claims(&ids, status, at).await?;
     if noted.is_empty() {
         return Ok(());
     }
@@ -218,7 +219,7 @@ async fn claim_chunk(
                 rows.iter().filter(|claimed| claimed.claimed_at != at).cloned().collect();
             won.extend(rows.into_iter().map(|claimed| (claimed.record.id.clone(), claimed)));
             if !rewritten.is_empty()
-                && let Err(error) = ports.tries.note_fences(&rewritten).await
+                && let Err(error) = ports.tries.record_fences(&rewritten).await
             {
                 page.doubtful.extend(won.drain().map(|(_, claimed)| claimed));
                 return Err(error.into());
@@ -268,9 +269,13 @@ pub(super) async fn fetch(ports: Arc<Ports>, record: Record, number: FetchNo) ->
 }
 
 async fn prepare(ports: &Ports, bytes: Bytes) -> Fetched {
-    match ports.preparer.prepare(bytes).await {
+    match ports.preparer.prepare(bytes.clone()).await {
         Ok(prepared) => Fetched::Prepared(prepared),
-        Err(reason) => Fetched::NoPicture(reason),
+        Err(reason) => {
+            // Tens of megabytes take too long for the runtime's own threads.
+            let hashed = tokio::task::spawn_blocking(move || sha256_hex(&bytes)).await;
+            Fetched::BadFile { reason, sha256: hashed.unwrap_or_default() }
+        }
     }
 }
 
@@ -303,7 +308,7 @@ async fn close_row(ports: &Ports, close: &Close) -> Result<Written, Trouble> {
         }
         What::Keep { .. } => (Written::Yes, &claimed.record.status, Row::Kept),
         What::GiveBack => {
-            (ports.records.give_back(claimed).await?, &claimed.record.status, Row::Returned)
+            (ports.records.release(claimed).await?, &claimed.record.status, Row::Returned)
         }
     };
     if written == Written::Lost && close.n_failed > 0 && has_status(ports, claimed, status).await? {
@@ -344,7 +349,7 @@ async fn put_back(
 ) -> Result<Written, RecordError> {
     match settlement {
         Some(settlement) => ports.records.settle(claimed, settlement).await,
-        None => ports.records.give_back(claimed).await,
+        None => ports.records.release(claimed).await,
     }
 }
 

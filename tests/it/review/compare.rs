@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lookout::drill::stand_in::{Behaviour, Outcome, Rule};
-use lookout::review::comparison::choosing::choose;
+use lookout::review::comparison::sampling::choose;
 use lookout::review::record::RecordId;
 use lookout::review::record::sqlite::{NewRecord, SqliteRecords};
 use lookout::review::settings::Columns;

@@ -162,7 +162,7 @@ async fn a_missing_picture_is_an_error_with_three_reasons_while_others_are_there
         "{:?}",
         ran.report
     );
-    assert!(world.row("p0003").2.starts_with("404: no such picture (3 tries: 1. 404"));
+    assert!(world.row("p0003").2.starts_with("404: no such picture (3 tries)"));
     assert!(!ran.has_line("::lookout::problem kind=images_unavailable"), "{:?}", ran.lines);
 }
 
