@@ -16,7 +16,7 @@ mod names;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const LEAVES: [&str; 14] = [
+const LEAVES: [&str; 15] = [
     "clock",
     "duration",
     "http",
@@ -25,6 +25,7 @@ const LEAVES: [&str; 14] = [
     "protocol",
     "pulse",
     "redact",
+    "regular_file",
     "rundir",
     "secret",
     "sqlite",

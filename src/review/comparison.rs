@@ -1,11 +1,11 @@
 //! Comparison: what we say of rows that have been reviewed before, beside what was said then.
 //!
-//! Pure; `choosing.rs` finds the rows, `looking.rs` looks at their pictures. Printing is the
+//! Pure; `sampling.rs` finds the rows, `looking.rs` looks at their pictures. Printing is the
 //! command's business.
 //! Invariant: a row counts for a code only if both answers can be asked about it.
 
-pub mod choosing;
 pub mod looking;
+pub mod sampling;
 
 use std::collections::BTreeSet;
 

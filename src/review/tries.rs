@@ -2,7 +2,7 @@
 //!
 //! Claims are noted before they are made and dropped after the row is settled or given back; a try
 //! is written down when work on an image begins and again when it ends. So whatever kills the
-//! process, the next one knows which rows were in its hands and on which it was working.
+//! process, the next one knows which rows it had claimed and on which it was working.
 //! Invariant: a noted row belongs to one process; money is reserved before it is spent.
 
 use std::time::Duration;
@@ -25,17 +25,17 @@ pub struct TryId(pub i64);
 /// What begins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Begin {
-    /// Whose picture.
+    /// Which image.
     pub id: RecordId,
     /// When.
     pub at: DateTime<Utc>,
-    /// Whether it is the only one in hand: only then a death of the process is its doing.
+    /// Whether it is the only one in progress: only then a death of the process is attributed to it.
     pub company: Company,
     /// USD to set aside; `None`: the price is unknown.
     pub reserve: Option<f64>,
 }
 
-/// Whether other pictures are in hand at the same time.
+/// Whether other images are in progress at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Company {
     /// Nothing else is.
@@ -63,7 +63,7 @@ pub enum TryOutcome {
     Answered,
     /// Blocked by the provider: for a person to look at.
     Blocked,
-    /// The picture's own fault: a try is used up.
+    /// The image's own fault: a try is used up.
     Failed,
     /// A fault of provider or bucket: no try is used up.
     Fault,
@@ -112,7 +112,7 @@ pub struct TryEnd {
 /// What becomes of the row with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Row {
-    /// It stays in our hands.
+    /// It stays claimed.
     Kept,
     /// It has a terminal status: its tries are cleared, its claim is dropped.
     Settled,
@@ -131,7 +131,7 @@ pub struct Orphan {
     pub claimed_at: DateTime<Utc>,
     /// How sure that is.
     pub fence: Fence,
-    /// With the death counted, if it was alone in hand.
+    /// With the death counted, if it was the only one in progress.
     pub history: History,
 }
 
@@ -166,13 +166,13 @@ pub struct Spent {
 #[async_trait]
 pub trait Tries: Send + Sync {
     /// Takes over the claims of processes of this machine that are dead, and of any whose lease is
-    /// over, and counts deaths: a picture alone in hand has used up a try, its neighbours become
+    /// over, and counts deaths: an image alone in progress has used up a try, its neighbours become
     /// suspects.
     async fn take_over(&self, now: DateTime<Utc>) -> Result<Vec<Orphan>, StorageError>;
 
     /// Notes claims before they are made. Returns those noted; the others are in the hands of
     /// another process.
-    async fn note_claims(
+    async fn record_claims(
         &self,
         ids: &[RecordId],
         from: &str,
@@ -181,7 +181,7 @@ pub trait Tries: Send + Sync {
 
     /// Notes that rows carry another time than the one their claim gave them: later writes, and the
     /// next process if this one dies, need it. The table is known to write its own from then on.
-    async fn note_fences(&self, claimed: &[Claimed]) -> Result<(), StorageError>;
+    async fn record_fences(&self, claimed: &[Claimed]) -> Result<(), StorageError>;
 
     /// How sure the time of a claim is whose answer did not come.
     async fn fence_without_answer(&self) -> Result<Fence, StorageError>;
@@ -189,7 +189,7 @@ pub trait Tries: Send + Sync {
     /// Drops claims of rows that are not ours (any more).
     async fn drop_claims(&self, ids: &[RecordId]) -> Result<(), StorageError>;
 
-    /// Forgets a row's tries: it has a terminal status, or somebody else has taken it.
+    /// Forgets a row's tries: it has a terminal status, or another process has taken it.
     async fn clear(&self, id: &RecordId) -> Result<(), StorageError>;
 
     /// What is remembered of each.

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use lookout::review::record::RecordId;
 use lookout::review::tries::Tries as _;
-use lookout::review::tries::sqlite::reading::Notes;
+use lookout::review::tries::sqlite::queries::ReviewDb;
 use lookout::review::tries::sqlite::{HolderSettings, SqliteTries};
 use lookout::run::ledger::{Ledger as _, Loop, Origin};
 use lookout::schedule::{Job, ScheduleName};
@@ -135,7 +135,7 @@ async fn claims_tries_and_money_of_the_first_version_are_found_again() {
     assert_eq!(ids, in_hand);
     assert!(orphans.iter().all(|orphan| orphan.from == "downloaded"));
 
-    let notes = Notes::open(state.path()).unwrap().unwrap();
+    let notes = ReviewDb::open(state.path()).unwrap().unwrap();
     let damaged = RecordId("060ce904-cd12-5319-b7c8-cb44424cd1cb".to_owned());
     let story = notes.story(&damaged).unwrap();
     assert_eq!(story.len(), 3);

@@ -5,4 +5,4 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 exec "$("$here/python")" "$here/servers.py" --images -- \
-    cargo test --features real-servers --test servers images::
+    cargo test --features real-servers --test real_servers images::

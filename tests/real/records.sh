@@ -5,4 +5,4 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 exec "$("$here/python")" "$here/servers.py" --records -- \
-    cargo test --features real-servers --test servers -- compare:: records:: rerun::
+    cargo test --features real-servers --test real_servers -- compare:: records:: rerun::

@@ -4,9 +4,9 @@
 //! the same time.
 //! Invariant: a claim has one holder; its taking over is one conditional write in a transaction.
 
-mod dead;
 mod holder;
-pub mod reading;
+pub mod queries;
+mod recovery;
 mod schema;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
-use self::holder::{Identity, Life};
+use self::holder::{Identity, LivenessLock};
 use self::schema::SCHEMA;
 use super::{Begin, Begun, Company, Fence, Orphan, Row, Spent, Tries, TryEnd, TryId};
 use crate::review::record::{Claimed, RecordId};
@@ -46,13 +46,13 @@ pub struct HolderSettings {
 #[derive(Debug)]
 pub struct SqliteTries {
     database: Database,
-    us: Us,
-    _life: Life,
+    us: Holder,
+    _lock: LivenessLock,
 }
 
 /// What every statement needs to know of this process.
 #[derive(Clone, Debug)]
-struct Us {
+struct Holder {
     holder: i64,
     scope: String,
     run: String,
@@ -72,24 +72,24 @@ impl SqliteTries {
         let file = state_dir.join("review.db");
         let database = Database::open(&file, &SCHEMA)
             .with_context(|| format!("{} can't be opened", file.display()))?;
-        let life = Life::begin(state_dir)?;
+        let lock = LivenessLock::begin(state_dir)?;
         let identity = Identity::of_this_process();
-        let holder = enter(&database, settings, &identity, &life.name)?;
-        let us = Us {
+        let holder = enter(&database, settings, &identity, &lock.name)?;
+        let us = Holder {
             holder,
             scope: settings.scope.clone(),
             run: settings.run.clone(),
             identity,
             state_dir: state_dir.to_owned(),
         };
-        Ok(Self { database, us, _life: life })
+        Ok(Self { database, us, _lock: lock })
     }
 
     /// Runs `work` in one transaction off the runtime; it is committed if `work` returns `Ok`.
     async fn transact<T, F>(&self, work: F) -> Result<T, StorageError>
     where
         T: Send + 'static,
-        F: FnOnce(&Transaction<'_>, &Us) -> rusqlite::Result<T> + Send + 'static,
+        F: FnOnce(&Transaction<'_>, &Holder) -> rusqlite::Result<T> + Send + 'static,
     {
         let us = self.us.clone();
         self.database.transact(move |transaction| work(transaction, &us)).await
@@ -126,10 +126,10 @@ fn enter(
 #[async_trait]
 impl Tries for SqliteTries {
     async fn take_over(&self, now: DateTime<Utc>) -> Result<Vec<Orphan>, StorageError> {
-        self.transact(move |transaction, us| dead::take_over(transaction, us, now)).await
+        self.transact(move |transaction, us| recovery::take_over(transaction, us, now)).await
     }
 
-    async fn note_claims(
+    async fn record_claims(
         &self,
         ids: &[RecordId],
         from: &str,
@@ -152,7 +152,7 @@ impl Tries for SqliteTries {
         .await
     }
 
-    async fn note_fences(&self, claimed: &[Claimed]) -> Result<(), StorageError> {
+    async fn record_fences(&self, claimed: &[Claimed]) -> Result<(), StorageError> {
         let claimed = claimed.to_vec();
         self.transact(move |transaction, us| {
             let mut update = transaction.prepare_cached(
@@ -253,7 +253,7 @@ impl Tries for SqliteTries {
 
 fn finish(
     transaction: &Transaction<'_>,
-    us: &Us,
+    us: &Holder,
     id: TryId,
     end: &TryEnd,
     row: Row,
@@ -261,8 +261,8 @@ fn finish(
     let evidence = end.evidence.clone().unwrap_or_default();
     let of_provider = |text: String| Some(text).filter(|text| !text.is_empty());
     let (category, details) = end.result.clone().unzip();
-    // A try that a taker-over has closed stays closed; one that ended as somebody else's fault may
-    // turn out to be the picture's own.
+    // A try that a taker-over has closed stays closed; one that ended as a fault of the provider or the bucket may
+    // turn out to be the image's own.
     let open: Option<(String, f64, String)> = transaction
         .query_row(
             "SELECT record_id, coalesce(cost_usd, reserved_usd), begun_at FROM tries
@@ -316,18 +316,18 @@ fn finish(
 }
 
 /// A table that has once written a time of its own does so always.
-fn fence_without_answer(transaction: &Transaction<'_>, us: &Us) -> rusqlite::Result<Fence> {
+fn fence_without_answer(transaction: &Transaction<'_>, us: &Holder) -> rusqlite::Result<Fence> {
     let mut select = transaction.prepare_cached("SELECT 1 FROM own_times WHERE scope = ?1")?;
     Ok(if select.exists([&us.scope])? { Fence::Doubtful } else { Fence::Sure })
 }
 
-fn drop_claim(transaction: &Transaction<'_>, us: &Us, id: &str) -> rusqlite::Result<()> {
+fn drop_claim(transaction: &Transaction<'_>, us: &Holder, id: &str) -> rusqlite::Result<()> {
     let mut delete = transaction
         .prepare_cached("DELETE FROM claims WHERE scope = ?1 AND record_id = ?2 AND holder = ?3")?;
     delete.execute(params![us.scope, id, us.holder]).map(drop)
 }
 
-fn clear(transaction: &Transaction<'_>, us: &Us, id: &str) -> rusqlite::Result<()> {
+fn clear(transaction: &Transaction<'_>, us: &Holder, id: &str) -> rusqlite::Result<()> {
     transaction.execute(
         "UPDATE tries SET cleared = 1 WHERE scope = ?1 AND record_id = ?2 AND cleared = 0",
         params![us.scope, id],
@@ -337,9 +337,9 @@ fn clear(transaction: &Transaction<'_>, us: &Us, id: &str) -> rusqlite::Result<(
         .map(drop)
 }
 
-fn history(transaction: &Transaction<'_>, us: &Us, id: &str) -> rusqlite::Result<History> {
+fn history(transaction: &Transaction<'_>, us: &Holder, id: &str) -> rusqlite::Result<History> {
     let mut select = transaction.prepare_cached(
-        "SELECT outcome, coalesce(reason, '') FROM tries
+        "SELECT outcome, coalesce(reason, ''), sha256 FROM tries
          WHERE scope = ?1 AND record_id = ?2 AND cleared = 0
            AND outcome IN ('failed', 'own_fault') ORDER BY id",
     )?;
@@ -347,7 +347,10 @@ fn history(transaction: &Transaction<'_>, us: &Us, id: &str) -> rusqlite::Result
     let mut rows = select.query(params![us.scope, id])?;
     while let Some(row) = rows.next()? {
         match row.get::<_, String>(0)?.as_str() {
-            "failed" => history.failed.push(row.get(1)?),
+            "failed" => {
+                history.failed.push(row.get(1)?);
+                history.last_file = row.get(2)?;
+            }
             _ => history.own_faults += 1,
         }
     }
@@ -359,7 +362,7 @@ fn history(transaction: &Transaction<'_>, us: &Us, id: &str) -> rusqlite::Result
 
 fn over_budget(
     transaction: &Transaction<'_>,
-    us: &Us,
+    us: &Holder,
     at: DateTime<Utc>,
     reserve: f64,
     budget: &BudgetSettings,
@@ -377,7 +380,7 @@ fn over_budget(
         if used + reserve > cap + USD_TOLERANCE {
             return Ok(Some(format!(
                 "the budget of {cap:.2} USD {words} is used up: {used:.4} USD are spent or set \
-                 aside, and the next picture may cost {reserve:.4}"
+                 aside, and the next image may cost {reserve:.4}"
             )));
         }
     }
@@ -386,7 +389,7 @@ fn over_budget(
 
 fn add_money(
     transaction: &Transaction<'_>,
-    us: &Us,
+    us: &Holder,
     at: DateTime<Utc>,
     usd: f64,
 ) -> rusqlite::Result<()> {
@@ -400,7 +403,7 @@ fn add_money(
     Ok(())
 }
 
-fn run_period(us: &Us) -> String {
+fn run_period(us: &Holder) -> String {
     format!("run {}", us.run)
 }
 

@@ -3,8 +3,8 @@
 //! Each review holds a lock on a file of its own for as long as it lives; the kernel frees it
 //! however the process ends, and it works across containers that share the state directory, where
 //! a pid means nothing. Pid, start time and boot id are kept for people, and because a reboot is no
-//! picture's fault.
-//! Invariant: a file that is gone or whose lock is free belongs to nobody who lives.
+//! image's fault.
+//! Invariant: a file that is gone or whose lock is free belongs to no live process.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -46,14 +46,14 @@ impl Identity {
 
 /// The lock that says that this process lives.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct LivenessLock {
     /// Held, never read: closing it frees the lock.
     _file: File,
     path: PathBuf,
     pub(super) name: String,
 }
 
-impl Life {
+impl LivenessLock {
     /// Makes and locks a file of its own.
     pub(super) fn begin(state_dir: &Path) -> Result<Self> {
         let folder = state_dir.join(FOLDER);
@@ -70,7 +70,7 @@ impl Life {
     }
 }
 
-impl Drop for Life {
+impl Drop for LivenessLock {
     fn drop(&mut self) {
         // A file that stays is found free and removed by the next review.
         let _ = fs::remove_file(&self.path);
@@ -87,8 +87,8 @@ pub(super) fn is_alive(state_dir: &Path, name: &str) -> bool {
 }
 
 /// Removes what a dead process has left.
-pub(super) fn bury(state_dir: &Path, name: &str) {
-    // If it can't be removed, it is an empty file that nobody asks about any more.
+pub(super) fn remove_lock(state_dir: &Path, name: &str) {
+    // If it can't be removed, it is an empty file that no row of `holders` names.
     let _ = fs::remove_file(state_dir.join(FOLDER).join(name));
 }
 
@@ -99,10 +99,10 @@ mod tests {
     #[test]
     fn a_lock_says_who_is_alive() {
         let folder = tempfile::tempdir().unwrap();
-        let life = Life::begin(folder.path()).unwrap();
-        let name = life.name.clone();
+        let lock = LivenessLock::begin(folder.path()).unwrap();
+        let name = lock.name.clone();
         assert!(is_alive(folder.path(), &name));
-        drop(life);
+        drop(lock);
         assert!(!is_alive(folder.path(), &name));
     }
 

@@ -57,15 +57,15 @@ async fn a_row_is_noted_by_one_process_only() {
     let folder = tempfile::tempdir().unwrap();
     let first = open_run(folder.path(), "one");
     let second = open_run(folder.path(), "two");
-    let noted = first.note_claims(&[id("a"), id("b")], "downloaded", at(0)).await.unwrap();
+    let noted = first.record_claims(&[id("a"), id("b")], "downloaded", at(0)).await.unwrap();
     assert_eq!(noted, [id("a"), id("b")]);
-    let noted = second.note_claims(&[id("b"), id("c")], "downloaded", at(0)).await.unwrap();
+    let noted = second.record_claims(&[id("b"), id("c")], "downloaded", at(0)).await.unwrap();
     assert_eq!(noted, [id("c")]);
     // Only the holder can drop it.
     second.drop_claims(&[id("a")]).await.unwrap();
-    assert!(second.note_claims(&[id("a")], "downloaded", at(0)).await.unwrap().is_empty());
+    assert!(second.record_claims(&[id("a")], "downloaded", at(0)).await.unwrap().is_empty());
     first.drop_claims(&[id("a")]).await.unwrap();
-    assert_eq!(second.note_claims(&[id("a")], "downloaded", at(0)).await.unwrap(), [id("a")]);
+    assert_eq!(second.record_claims(&[id("a")], "downloaded", at(0)).await.unwrap(), [id("a")]);
 }
 
 #[tokio::test]
@@ -73,8 +73,8 @@ async fn the_rows_of_the_dead_are_taken_over_once_and_those_of_the_living_are_no
     let folder = tempfile::tempdir().unwrap();
     let living = open_run(folder.path(), "living");
     let dying = open_run(folder.path(), "dying");
-    living.note_claims(&[id("l")], "downloaded", at(0)).await.unwrap();
-    dying.note_claims(&[id("d")], "added", at(5)).await.unwrap();
+    living.record_claims(&[id("l")], "downloaded", at(0)).await.unwrap();
+    dying.record_claims(&[id("d")], "added", at(5)).await.unwrap();
     drop(dying);
     let next = open_run(folder.path(), "next");
     let orphans = next.take_over(at(10)).await.unwrap();
@@ -118,7 +118,7 @@ async fn only_a_death_while_alone_uses_up_a_try() {
     tries.take_over(at(0)).await.unwrap();
     assert_eq!(history_of(&tries, "poison").await.failed.len(), 3);
     let neighbour = history_of(&tries, "neighbour").await;
-    assert_eq!(neighbour, History { failed: vec![], own_faults: 0, suspect: true });
+    assert_eq!(neighbour, History { suspect: true, ..History::default() });
     // One whole try, and it is no suspect any more.
     let try_id = begin(&tries, "neighbour", Company::Alone).await;
     tries.finish(try_id, &end(TryOutcome::Fault, 0.0), Row::Kept).await.unwrap();
@@ -137,12 +137,12 @@ async fn a_terminal_status_clears_the_tries_and_giving_back_does_not() {
         (TryOutcome::Returned, Row::Returned, 2, 1),
         (TryOutcome::Answered, Row::Settled, 0, 0),
     ] {
-        tries.note_claims(&[id("a")], "downloaded", at(0)).await.unwrap();
+        tries.record_claims(&[id("a")], "downloaded", at(0)).await.unwrap();
         let try_id = begin(&tries, "a", Company::Others).await;
         tries.finish(try_id, &end(outcome, 0.0), row).await.unwrap();
         let history = history_of(&tries, "a").await;
         assert_eq!((history.failed.len(), history.own_faults), (n_failed, own_faults));
-        let free = tries.note_claims(&[id("a")], "downloaded", at(0)).await.unwrap();
+        let free = tries.record_claims(&[id("a")], "downloaded", at(0)).await.unwrap();
         assert_eq!(free.is_empty(), row == Row::Kept, "{outcome:?}");
     }
 }
@@ -216,7 +216,7 @@ async fn a_table_that_writes_its_own_times_is_remembered_and_its_time_is_the_fen
     let folder = tempfile::tempdir().unwrap();
     let dying = open_run(folder.path(), "dying");
     assert_eq!(dying.fence_without_answer().await.unwrap(), Fence::Sure);
-    dying.note_claims(&[id("a"), id("b")], "added", at(5)).await.unwrap();
+    dying.record_claims(&[id("a"), id("b")], "added", at(5)).await.unwrap();
     let record = crate::review::record::Record {
         id: id("a"),
         job_id: None,
@@ -226,7 +226,7 @@ async fn a_table_that_writes_its_own_times_is_remembered_and_its_time_is_the_fen
         created_at: None,
         columns: std::collections::BTreeMap::new(),
     };
-    dying.note_fences(&[Claimed { record, claimed_at: at(6) }]).await.unwrap();
+    dying.record_fences(&[Claimed { record, claimed_at: at(6) }]).await.unwrap();
     drop(dying);
     let next = open_run(folder.path(), "next");
     let mut orphans = next.take_over(at(10)).await.unwrap();

@@ -1,7 +1,7 @@
 //! Choosing reviewed rows for a comparison, against the real PostgREST.
 
 use chrono::TimeDelta;
-use lookout::review::comparison::choosing::choose;
+use lookout::review::comparison::sampling::choose;
 use lookout::review::record::SUCCESS;
 use serde_json::json;
 

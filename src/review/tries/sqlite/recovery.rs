@@ -1,20 +1,20 @@
 //! Taking over what dead processes have left, and whose death it was.
 //!
-//! Invariant: only a picture that was alone in hand, in a process that died while the machine went
-//! on, has used up a try; every other picture that was in hand becomes a suspect and loses nothing.
+//! Invariant: only an image that was worked on alone, in a process that died while the machine went
+//! on, has used up a try; every other image in progress becomes a suspect and loses nothing.
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Transaction, params};
 
-use super::holder::{bury, is_alive};
-use super::{Us, fence_without_answer, history, parse, stamp};
+use super::holder::{is_alive, remove_lock};
+use super::{Holder, fence_without_answer, history, parse, stamp};
 use crate::review::record::RecordId;
 use crate::review::tries::{Fence, Orphan};
 
 /// What stands in a row's details after three such deaths.
-const DIED_ALONE: &str = "the review process died while this was the only picture in its hands";
+const DIED_ALONE: &str = "the review process died while this was the only image in progress";
 
-struct Holder {
+struct PeerHolder {
     id: i64,
     machine: String,
     boot_id: String,
@@ -34,7 +34,7 @@ enum State {
 
 pub(super) fn take_over(
     transaction: &Transaction<'_>,
-    us: &Us,
+    us: &Holder,
     now: DateTime<Utc>,
 ) -> rusqlite::Result<Vec<Orphan>> {
     let mut orphans = Vec::new();
@@ -47,19 +47,19 @@ pub(super) fn take_over(
         orphans.extend(adopt_claims(transaction, us, &holder)?);
         transaction.execute("DELETE FROM holders WHERE id = ?1", [holder.id])?;
         if state == State::Dead {
-            bury(&us.state_dir, &holder.lock_name);
+            remove_lock(&us.state_dir, &holder.lock_name);
         }
     }
     Ok(orphans)
 }
 
-fn others(transaction: &Transaction<'_>, us: &Us) -> rusqlite::Result<Vec<Holder>> {
+fn others(transaction: &Transaction<'_>, us: &Holder) -> rusqlite::Result<Vec<PeerHolder>> {
     let mut select = transaction.prepare_cached(
         "SELECT id, machine, boot_id, lock_name, lease_until FROM holders
          WHERE scope = ?1 AND id <> ?2 ORDER BY id",
     )?;
     let holders = select.query_map(params![us.scope, us.holder], |row| {
-        Ok(Holder {
+        Ok(PeerHolder {
             id: row.get(0)?,
             machine: row.get(1)?,
             boot_id: row.get(2)?,
@@ -70,7 +70,7 @@ fn others(transaction: &Transaction<'_>, us: &Us) -> rusqlite::Result<Vec<Holder
     holders.collect()
 }
 
-fn state(us: &Us, holder: &Holder, now: DateTime<Utc>) -> State {
+fn state(us: &Holder, holder: &PeerHolder, now: DateTime<Utc>) -> State {
     if holder.machine == us.identity.machine && !is_alive(&us.state_dir, &holder.lock_name) {
         State::Dead
     } else if holder.lease_until < now {
@@ -84,8 +84,8 @@ fn state(us: &Us, holder: &Holder, now: DateTime<Utc>) -> State {
 /// have been billed.
 fn close_tries(
     transaction: &Transaction<'_>,
-    us: &Us,
-    holder: &Holder,
+    us: &Holder,
+    holder: &PeerHolder,
     state: State,
     now: DateTime<Utc>,
 ) -> rusqlite::Result<()> {
@@ -100,7 +100,7 @@ fn close_tries(
         let (outcome, reason) = if alone && died_here {
             ("failed", DIED_ALONE)
         } else {
-            ("died", "the review process ended while this picture was in hand")
+            ("died", "the review process ended while this image was in progress")
         };
         transaction.execute(
             "UPDATE tries SET ended_at = ?2, outcome = ?3, reason = ?4, cost_usd = reserved_usd
@@ -120,8 +120,8 @@ fn close_tries(
 
 fn adopt_claims(
     transaction: &Transaction<'_>,
-    us: &Us,
-    holder: &Holder,
+    us: &Holder,
+    holder: &PeerHolder,
 ) -> rusqlite::Result<Vec<Orphan>> {
     let mut update = transaction.prepare_cached(
         "UPDATE claims SET holder = ?1 WHERE holder = ?2

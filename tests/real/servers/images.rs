@@ -19,7 +19,7 @@ fn record(job_id: &str, image_index: i64) -> Record {
     Record {
         id: RecordId("7".into()),
         job_id: Some(job_id.into()),
-        image_index: Some(image_index),
+        image_index: Some(image_index.to_string()),
         actual_image_url: None,
         status: "downloaded".into(),
         created_at: None,

@@ -16,7 +16,7 @@ use crate::review::record::RecordId;
 use crate::sqlite;
 use crate::storage::StorageError;
 
-/// Answers that an average is made of: enough to even out large and small pictures, few enough that
+/// Answers that an average is made of: enough to even out large and small images, few enough that
 /// a new prompt or model soon shows.
 const RECENT_ANSWERS: u32 = 500;
 
@@ -27,7 +27,7 @@ pub struct TryRow {
     pub run: String,
     /// When work on it began.
     pub begun_at: DateTime<Utc>,
-    /// When it ended; `None`: it is under way, or its process died and nobody has looked since.
+    /// When it ended; `None`: it is under way, or its process died and no review has run since.
     pub ended_at: Option<DateTime<Utc>>,
     /// `answered`, `blocked`, `failed`, `fault`, `own_fault`, `returned`, `died`.
     pub outcome: Option<String>,
@@ -47,7 +47,7 @@ pub struct TryRow {
     pub model_version: Option<String>,
     /// HTTP requests.
     pub attempts: u64,
-    /// Of them without an answer, and perhaps billed.
+    /// Of them without an answer that may have been billed.
     pub possibly_billed: u64,
     /// Input tokens.
     pub tokens_in: u64,
@@ -59,7 +59,7 @@ pub struct TryRow {
     pub provider_ms: Option<u64>,
     /// Of the whole.
     pub took_ms: Option<u64>,
-    /// It counts no more: the row got a result, or somebody else took it.
+    /// It counts no more: the row got a result, or another process took it.
     pub cleared: bool,
     /// The records it belongs to.
     pub scope: String,
@@ -78,11 +78,11 @@ pub struct Usual {
 
 /// `review.db`, for looking at it.
 #[derive(Debug)]
-pub struct Notes {
+pub struct ReviewDb {
     connection: Connection,
 }
 
-impl Notes {
+impl ReviewDb {
     /// Opens it; `None` if there was no review yet.
     ///
     /// # Errors
@@ -102,8 +102,8 @@ impl Notes {
         Ok((n_tables > 0).then_some(Self { connection }))
     }
 
-    /// Those of the records that a review has noted as in its hands: it, or the next one, brings
-    /// them back.
+    /// Those of the records that a review has recorded as claimed: it, or the next one, releases
+    /// them.
     ///
     /// # Errors
     /// When the file can't be read.
@@ -166,8 +166,8 @@ impl Notes {
     }
 }
 
-/// Reading a file in WAL mode makes two more beside it, unless it is opened as one that nobody
-/// changes; and nobody does who has not made these two.
+/// Reading a file in WAL mode makes two more beside it, unless it is opened as immutable; a writer
+/// would have made these two.
 fn connect(file: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let wal = PathBuf::from(format!("{}-wal", file.display()));

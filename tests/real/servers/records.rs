@@ -112,7 +112,7 @@ async fn pages_bring_every_row_once_oldest_first_whatever_the_servers_own_limit(
         assert_eq!(found.last().unwrap().0, uuid(1_157), "rows without a date come last");
     }
     let one = records.get(&RecordId(uuid(42))).await.unwrap().unwrap();
-    assert_eq!((one.job_id.as_deref(), one.image_index), (Some("a,b"), Some(42)));
+    assert_eq!((one.job_id.as_deref(), one.image_index.as_deref()), (Some("a,b"), Some("42")));
     assert_eq!(records.get(&RecordId(uuid(9_999))).await.unwrap(), None);
 }
 
@@ -159,9 +159,9 @@ async fn a_result_is_written_only_while_the_row_is_ours() {
     assert_eq!(settled["auto_review_details"], details);
     assert_eq!(records.settle(by_id(1), &good("again")).await, Ok(Written::Lost));
 
-    assert_eq!(records.give_back(by_id(2)).await, Ok(Written::Yes));
+    assert_eq!(records.release(by_id(2)).await, Ok(Written::Yes));
     assert_eq!(row("settling", &uuid(2)).await["review_status"], "downloaded");
-    assert_eq!(records.give_back(by_id(2)).await, Ok(Written::Lost));
+    assert_eq!(records.release(by_id(2)).await, Ok(Written::Lost));
 
     // Somebody else takes the row over: same status, another time.
     let elsewhere = json!({"updated_at": at(60)});
@@ -181,7 +181,7 @@ async fn an_answer_that_is_lost_loses_no_row() {
     assert_eq!(claimed.len(), 4, "carried out, and found out by the time it wrote");
     assert_eq!(cut("/cut-1-settle").settle(&claimed[0], &good("x")).await, Ok(Written::Yes));
     assert_eq!(cut("/cut-2-settle").settle(&claimed[1], &good("x")).await, Ok(Written::Yes));
-    assert_eq!(cut("/cut-1-back").give_back(&claimed[2]).await, Ok(Written::Yes));
+    assert_eq!(cut("/cut-1-back").release(&claimed[2]).await, Ok(Written::Yes));
     let error = cut("/cut-9-settle").settle(&claimed[3], &good("x")).await.unwrap_err();
     assert!(matches!(error, RecordError::Unavailable(_)), "{error:?}");
 }
@@ -239,7 +239,7 @@ async fn a_trigger_that_sets_its_own_time_does_not_lock_us_out() {
     let claimed = records.claim(&ids(1..3), "downloaded", at(0)).await.unwrap();
     assert_ne!(claimed[0].claimed_at, at(0), "the time that came back, not ours");
     assert_eq!(records.settle(&claimed[0], &good("x")).await, Ok(Written::Yes));
-    assert_eq!(records.give_back(&claimed[1]).await, Ok(Written::Yes));
+    assert_eq!(records.release(&claimed[1]).await, Ok(Written::Yes));
 }
 
 #[tokio::test]
