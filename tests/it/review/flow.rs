@@ -114,9 +114,10 @@ async fn three_failed_tries_are_an_error_and_the_next_try_carries_the_correction
 async fn tries_are_remembered_from_run_to_run() {
     let mut world = World::with(["broken"]).await;
     world.box_lasts = Some(Duration::from_secs(10));
-    for n_run in 1..=3 {
+    // The file is the same in the second run, so that is its last try.
+    for n_run in 1..=2 {
         let ran = world.run().await;
-        assert_eq!(ran.report.counts.errored, u64::from(n_run == 3), "run {n_run}");
+        assert_eq!(ran.report.counts.errored, u64::from(n_run == 2), "run {n_run}");
         assert!(
             ran.report.elapsed < Duration::from_secs(10),
             "it does not wait for what is too late"
