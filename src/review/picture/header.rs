@@ -81,7 +81,7 @@ fn known(bytes: &[u8]) -> Option<Format> {
         Some(Format::Png)
     } else if bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a") {
         Some(Format::Gif)
-    } else if TIFF.iter().any(|magic| bytes.starts_with(*magic)) {
+    } else if TIFF.iter().any(|magic| bytes.starts_with(magic)) {
         Some(Format::Tiff)
     } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         Some(Format::WebP)
