@@ -43,16 +43,13 @@ const STILL_CALLED: &[&str] = &[
     "Bell",
     "Company",
     "Desk",
-    "METADATA_PATIENCE",
     "Patience",
     "Ringer",
     "Seat",
     "Told",
     "Trouble",
     "Wish",
-    "Workbench",
     "absolve",
-    "bury",
     "company",
     "desk",
     "hear",
@@ -71,7 +68,6 @@ const STILL_CALLED: &[&str] = &[
     "trouble",
     "troubled",
     "with_patience",
-    "workbench",
 ];
 
 /// Public types that share their name with two others or more. May only become shorter as well.
