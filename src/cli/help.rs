@@ -250,7 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn the_help_shows_what_is_there_by_purpose() {
-        insta::assert_snapshot!(command().term_width(80).render_help().to_string());
+    fn the_help_shows_the_commands_by_purpose_and_the_exit_codes() {
+        let help = command().term_width(80).render_help().to_string();
+        let groups: Vec<usize> = GROUPS
+            .iter()
+            .filter_map(|(group, names)| help.find(&format!("\n{group}:\n  {} ", names[0])))
+            .collect();
+        assert_eq!(groups.len(), GROUPS.len(), "{help}");
+        assert!(groups.is_sorted(), "{help}");
+        assert!(help.contains("--config <FILE>") && help.contains("Exit codes: 0 done"), "{help}");
     }
 }

@@ -5,6 +5,7 @@ mod closed_output;
 mod doctor;
 mod doctor_tables;
 mod history_audit;
+mod interrupt;
 mod names;
 mod next_simulate;
 mod rerun_ids;

@@ -88,7 +88,10 @@ async fn status_of(
 async fn status_fits_into_80_columns() {
     let past = a_morning().await;
     let status = status_of(&past, &[], Process::Absent).await;
-    insta::assert_snapshot!(text(|out| status::print(&status, TERMINAL, out)));
+    let shown = text(|out| status::print(&status, TERMINAL, out));
+    for part in ["never started", "in 12 min (13:00 CET)", "nightly-export", "48 min ago"] {
+        assert!(shown.contains(part), "{part}:\n{shown}");
+    }
 }
 
 #[tokio::test]
@@ -103,7 +106,10 @@ async fn images_that_are_marked_and_picked_up_by_no_run_are_counted_in_status() 
 async fn history_fits_into_80_columns_and_shows_what_came_of_each_run() {
     let past = a_morning().await;
     let slots = past.db.slots(SlotFilter::default()).await.unwrap();
-    insta::assert_snapshot!(text(|out| history::print(&slots, at(NOW), TERMINAL, out)));
+    let shown = text(|out| history::print(&slots, at(NOW), TERMINAL, out));
+    for part in ["22 Nov 10:00", "12:00 CET", "166 reviewed, 8 errors", "shorter"] {
+        assert!(shown.contains(part), "{part}:\n{shown}");
+    }
 }
 
 #[tokio::test]
