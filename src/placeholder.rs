@@ -117,8 +117,8 @@ fn parts(text: &str) -> impl Iterator<Item = Part<'_>> {
 
 /// The first part of a text that is not empty, and what follows it.
 fn first_part(text: &str) -> (Part<'_>, &str) {
-    if text.starts_with("$$") {
-        return (Part::Text(&text[..1]), &text[2..]);
+    if let Some(after) = text.strip_prefix("$$") {
+        return (Part::Text("$"), after);
     }
     if text.starts_with("${") {
         let end = text.find('}').map_or(text.len(), |brace| brace + 1);
