@@ -168,7 +168,7 @@ fn template(command: &Command) -> String {
             let _ = writeln!(text, "  {name:<10} {about}");
         }
     }
-    text.push_str("\nOptions:\n{options}\n\n{after-help}");
+    text.push_str("\nOptions:\n{options}{after-help}");
     text
 }
 

@@ -54,7 +54,7 @@ pub const EXIT_CONFIG: u8 = 78;
 
 /// Review images on a schedule, and alert people when a run goes wrong.
 #[derive(Debug, Parser)]
-#[command(name = "lookout", version, about, propagate_version = true)]
+#[command(name = "lookout", version, propagate_version = true)]
 pub struct Cli {
     /// Configuration file; schedules/, alerts/ and .env are read from its folder
     #[arg(short, long, global = true, env = "LOOKOUT_CONFIG", value_name = "FILE")]
@@ -78,7 +78,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show the whole program at work in three minutes, on this machine alone
+    /// Show the whole program at work on this machine in three minutes
     Demo(demo::DemoArguments),
     /// Test every connection and job; change nothing, send no message
     Doctor {

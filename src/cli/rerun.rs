@@ -32,6 +32,7 @@ use crate::storage::StorageError;
 /// Arguments.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(group = clap::ArgGroup::new("which").multiple(true).required(true))]
+#[command(override_usage = "lookout rerun <SELECTION>... [--limit <N>] [--mark] [--yes]")]
 pub struct Args {
     /// Select this image; can be repeated
     #[arg(long, value_name = "ID", group = "which", conflicts_with_all =
