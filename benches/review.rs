@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use image::DynamicImage;
 use image::imageops::FilterType;
-use lookout::drill::stand_in::{Behaviour, Looking, StandIn, StandInSettings};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings, Looking};
 use lookout::review::picture::{Scratch, prepare};
 use lookout::review::settings::PictureSettings;
 use rustix::time::{ClockId, clock_gettime};
@@ -184,7 +184,7 @@ fn processor_time() -> Duration {
 /// Whether the program keeps within the case's limits.
 async fn review(case: &Case, folder: &Path, preparing: Duration) -> bool {
     let behaviour = Behaviour { looking: Looking::Bytes, ..Behaviour::slow(case.latency) };
-    let stand_in = StandIn::start(StandInSettings { port: 0, behaviour }).await.unwrap();
+    let stand_in = FakeGemini::start(FakeGeminiSettings { port: 0, behaviour }).await.unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let config = scratch.path().join("lookout.toml");
     let text = format!(

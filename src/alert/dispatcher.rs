@@ -1,8 +1,8 @@
 //! The loop: news become deliveries, and each channel sends its own.
 //!
 //! One task a channel ([`worker`]), so that nothing waits for another; this one distributes news
-//! to them. Timers only ring: what is due is read from the outbox at every step, so a lost or
-//! doubled ring changes nothing, and a restart goes on where it was.
+//! to them. Timers only tick: what is due is read from the outbox at every step, so a lost or
+//! doubled tick changes nothing, and a restart goes on where it was.
 //! Invariant: with a store that can't be written, news still go out, from memory, and say so.
 
 use std::collections::HashSet;

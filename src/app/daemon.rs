@@ -13,7 +13,7 @@ use super::{App, Followed};
 use crate::clock::Clock;
 use crate::pulse::{Beat, Doing};
 use crate::schedule::Schedule;
-use crate::schedule::ticker::{self, Bell};
+use crate::schedule::ticker::{self, Ticker};
 use crate::watch::Severity;
 use crate::watch::watchdog::WatchedLoop;
 use crate::web::status::{ChannelLine, Daemon, LoopPulse, PulseState};
@@ -38,14 +38,14 @@ pub(super) struct OneLoop {
 }
 
 /// The loops of this daemon, in the order of the story.
-pub(super) fn loops(app: &App, bell: &Bell) -> Vec<OneLoop> {
+pub(super) fn loops(app: &App, ticker: &Ticker) -> Vec<OneLoop> {
     let since = app.clock.boot();
     let one = |name, beat| OneLoop { name, told_as: None, beat, dead_after: DEAD_AFTER, since };
     vec![
         OneLoop {
-            told_as: Some(("the bell", Severity::Warning)),
+            told_as: Some(("the scheduler tick", Severity::Warning)),
             dead_after: ticker::DEAD_AFTER,
-            ..one("bell", bell.pulse())
+            ..one("ticker", ticker.pulse())
         },
         OneLoop {
             told_as: Some(("the part that starts runs", Severity::Critical)),

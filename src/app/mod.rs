@@ -41,9 +41,9 @@ use crate::run::Scope;
 use crate::run::conductor::Conductor;
 use crate::run::keeper::order::Settings;
 use crate::run::keeper::process::KeeperProcesses;
-use crate::run::kept::Sweeper;
+use crate::run::retention::Sweeper;
 use crate::schedule::Schedule;
-use crate::schedule::ticker::Bell;
+use crate::schedule::ticker::Ticker;
 use crate::store::GuardDb;
 use crate::watch::watchdog::Watchdog;
 use crate::web::access::Gate;
@@ -175,9 +175,10 @@ impl App {
     /// # Errors
     /// When the address for the pages can't be had, or a loop can't be started or ends by itself.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let bell =
-            Bell::start(Arc::clone(&self.clock)).await.context("the bell can't be started")?;
-        let loops = loops(&self, &bell);
+        let ticker = Ticker::start(Arc::clone(&self.clock))
+            .await
+            .context("the scheduler can't be started")?;
+        let loops = loops(&self, &ticker);
         let followed = self.follow_files(stop.clone());
         let serving = self.serve_pages(&loops, &followed, stop.clone()).await?;
         let watchdog = self.watchdog.watching(loops.iter().filter_map(OneLoop::watched).collect());
@@ -191,7 +192,7 @@ impl App {
         tokio::spawn(sweeper.run(stop.clone()));
         let conductor = self.conductor.following(followed.schedules);
         let ended = tokio::select! {
-            () = conductor.run(bell, stop.clone()) => {
+            () = conductor.run(ticker, stop.clone()) => {
                 serving.await.context("the pages broke")??;
                 guard.await
             }

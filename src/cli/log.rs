@@ -11,7 +11,7 @@ use crate::config::Environment;
 
 /// Starts it for a daemon; a second call does nothing.
 pub(super) fn start(environment: &Environment) {
-    // What the bell's crate says of its own insides means nothing to whoever reads the journal.
+    // What the scheduler's crate says of its own insides means nothing to whoever reads the journal.
     begin(environment, "info,tokio_cron_scheduler=warn");
 }
 

@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::EXIT_OK;
 use crate::cli::output::Output;
-use crate::drill::stand_in::{Behaviour, StandIn, StandInSettings, read_script};
+use crate::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings, read_script};
 
 /// Which service is stood in for.
 #[derive(Debug, Subcommand)]
@@ -39,7 +39,7 @@ pub async fn run(command: StandInCommand) -> anyhow::Result<u8> {
         None => Behaviour::default(),
     };
     let stand_in =
-        StandIn::start(StandInSettings { port, behaviour }).await.with_context(|| {
+        FakeGemini::start(FakeGeminiSettings { port, behaviour }).await.with_context(|| {
             format!(
                 "port {port} on 127.0.0.1 can't be had; choose another with --port, or 0 for any"
             )

@@ -38,7 +38,7 @@ pub use version::LastGood;
 
 use crate::alert::channel::ChannelSettings;
 use crate::review::settings::ReviewSettings;
-use crate::run::kept::KeptLimits;
+use crate::run::retention::RetentionLimits;
 use crate::schedule::Schedule;
 use crate::secret::Secret;
 use crate::timezone::TimeZones;
@@ -107,5 +107,5 @@ pub struct ServiceSettings {
     /// Runs at once over all schedules.
     pub max_running: u32,
     /// How much of what runs have written stays.
-    pub kept: KeptLimits,
+    pub kept: RetentionLimits,
 }

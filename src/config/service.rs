@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::ServiceSettings;
 use super::section::Section;
-use crate::run::kept::KeptLimits;
+use crate::run::retention::RetentionLimits;
 use crate::secret::Secret;
 
 /// Where pages and API listen unless told otherwise.
@@ -49,7 +49,7 @@ pub(super) fn read(section: Section<'_>) -> ServiceSettings {
     let hosts = hosts(&section);
     let state_dir = section.path("state_dir").unwrap_or_else(|| section.reader.root.join("state"));
     let max_running = section.integer("max_running", 1..=10_000).unwrap_or(MAX_RUNNING);
-    let kept = KeptLimits {
+    let kept = RetentionLimits {
         per_schedule: section.size("logs_per_schedule").unwrap_or(LOGS_PER_SCHEDULE),
         in_all: section.size("logs_in_all").unwrap_or(LOGS_IN_ALL),
     };

@@ -4,4 +4,4 @@
 //! Invariant: what the stand-in says about a picture names itself, so that its answers can never be
 //! taken for a model's.
 
-pub mod stand_in;
+pub mod fake_gemini;

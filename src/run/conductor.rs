@@ -1,11 +1,11 @@
 //! The conductor: from due to a running keeper.
 //!
-//! A loop around [`Conductor::step`]: plan rows ahead, account for an absence, decide about what is due,
+//! A loop around [`Conductor::step`]: plan rows ahead, account for downtime, decide about what is due,
 //! claim, start. It gives no verdicts; what did not start in time is the watchdog's finding.
 //! Invariant: a keeper is started only after its claim was written down; a step that can't write
 //! starts nothing.
 
-mod absences;
+mod downtimes;
 mod requests;
 
 use std::collections::{HashMap, HashSet};
@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::absence::{Gap, Reading};
 use super::decide::{Decision, Situation, decide};
+use super::downtime::{ClockSample, Downtime};
 use super::keeper::{Keepers, StopHow};
 use super::ledger::{
     DroppedSlot, Ledger, OpenRun, Origin, Pause, PlannedSlot, RunLease, RunProgress, claim,
@@ -27,7 +27,7 @@ use super::{Extent, RunId, Scope};
 use crate::clock::Clock;
 use crate::pulse::{Beat, Outcome, Pulse};
 use crate::schedule::slot::in_maintenance;
-use crate::schedule::ticker::Bell;
+use crate::schedule::ticker::Ticker;
 use crate::schedule::{Cadence, Schedule, ScheduleName};
 use crate::storage::StorageError;
 
@@ -61,9 +61,9 @@ pub struct Conductor {
     /// Runs whose keeper could not be started yet, and why not.
     refused: HashMap<RunId, String>,
     /// The clocks at the last step of this process.
-    last: Option<Reading>,
-    /// An absence whose slots are not accounted for yet.
-    gap: Option<Gap>,
+    last: Option<ClockSample>,
+    /// A downtime whose slots are not accounted for yet.
+    downtime: Option<Downtime>,
     /// How much of it the last step could account for.
     counted: Extent,
     last_written: Option<DateTime<Utc>>,
@@ -92,7 +92,7 @@ impl Conductor {
             replaced: HashSet::new(),
             refused: HashMap::new(),
             last: None,
-            gap: None,
+            downtime: None,
             counted: Extent::Whole,
             last_written: None,
             pulse: Pulse::default(),
@@ -125,9 +125,9 @@ impl Conductor {
         self.pulse.subscribe()
     }
 
-    /// Steps at every ring and whenever a slot's start comes, until it is told to stop. Runs go on
+    /// Steps at every tick and whenever a slot's start comes, until it is told to stop. Runs go on
     /// without it.
-    pub async fn run(mut self, mut bell: Bell, stop: CancellationToken) {
+    pub async fn run(mut self, mut ticker: Ticker, stop: CancellationToken) {
         loop {
             self.pulse.begin(&*self.clock);
             self.take_changes();
@@ -144,7 +144,7 @@ impl Conductor {
             let next = if is_behind { Some(Instant::now()) } else { self.next_start(now).await };
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = bell.ring(next) => {}
+                _ = ticker.tick(next) => {}
             }
         }
     }
@@ -158,7 +158,7 @@ impl Conductor {
     }
 
     /// When the next slot starts that the step of `stepped_at` has not seen; it may be past. Without
-    /// an answer the next ring is early enough to ask again.
+    /// an answer the next tick is early enough to ask again.
     pub async fn next_start(&self, stepped_at: DateTime<Utc>) -> Option<Instant> {
         let start = self.ledger.next_start(stepped_at).await.ok()??;
         // The clock again: the step has taken time, and the wait begins now.
@@ -174,12 +174,12 @@ impl Conductor {
         match self.scope {
             Scope::Asked => self.answer_requests(now).await?,
             Scope::Everything => {
-                self.notice_absence(now).await?;
+                self.detect_downtime(now).await?;
                 self.answer_requests(now).await?;
                 let Progress { n_new, past, extent } =
                     self.planner.step(&*self.ledger, &self.schedules, now).await?;
                 (stepped.n_planned, stepped.planning) = (n_new, extent);
-                self.account_for_absence(past, now).await?;
+                self.account_for_downtime(past, now).await?;
             }
         }
         self.decide_all(now, &mut stepped).await?;
@@ -235,7 +235,7 @@ impl Conductor {
                         slot: slot.slot,
                         cause,
                         reason,
-                        absence: slot.absence,
+                        downtime: slot.downtime,
                     });
                 }
                 Decision::Wait => {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::RunId;
-use super::absence;
-use super::ledger::{Cause, OpenRun, Origin, Pause, PlannedSlot, RunProgress};
-use crate::schedule::slot::in_maintenance;
+use super::downtime::time_box as catch_up_box;
+use super::hold::held_back;
+use super::ledger::{Cause, OpenRun, Pause, PlannedSlot, RunProgress};
 use crate::schedule::{Overlap, Schedule};
 
 /// How long after its last possible end an open run's queued or replacing slot may still start: for
@@ -86,14 +86,14 @@ pub fn decide(situation: Situation<'_>) -> Decision {
     if situation.n_waiting > 0 || situation.n_running >= situation.max_running {
         return Decision::Wait;
     }
-    let Some(absence) = slot.absence else {
+    let Some(downtime) = slot.downtime else {
         return Decision::Start { time_box: slot.schedule.time_box };
     };
-    match absence::time_box(&slot.schedule, slot, now) {
+    match catch_up_box(&slot.schedule, slot, now) {
         Some(time_box) => Decision::Start { time_box },
         None => Decision::Drop {
-            cause: Cause::Absent,
-            reason: format!("too late to catch up before the next run (absence {absence})"),
+            cause: Cause::Downtime,
+            reason: format!("too late to catch up before the next run (downtime {downtime})"),
         },
     }
 }
@@ -106,24 +106,6 @@ fn held(situation: &Situation<'_>) -> Option<Decision> {
     };
     let (cause, reason) = held_back(situation.slot, schedule, situation.pause)?;
     drop(cause, reason)
-}
-
-/// Why a slot is not to be run under this pause, if there is one, and this schedule's windows. What
-/// somebody asks for is run in spite of both.
-#[must_use]
-pub fn held_back(
-    slot: &PlannedSlot,
-    schedule: &Schedule,
-    pause: Option<&Pause>,
-) -> Option<(Cause, String)> {
-    if slot.origin == Origin::Asked {
-        return None;
-    }
-    if let Some(pause) = pause {
-        return Some((Cause::Paused, format!("paused: {}", pause.reason)));
-    }
-    let reason = in_maintenance(schedule, slot.slot.due_at)?;
-    Some((Cause::Maintenance, format!("maintenance: {reason}")))
 }
 
 fn overlapping(situation: &Situation<'_>, open: &OpenRun) -> Decision {

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::decide::{Decision, Situation, decide};
 use super::ledger::{Cause, OpenRun, Origin, PlannedSlot, RunProgress};
-use super::planning::row;
+use super::planner::rows::row;
 use super::{Run, RunId};
 use crate::schedule::{Schedule, Slot};
 
@@ -156,7 +156,7 @@ impl Play<'_> {
             },
             origin: planned.origin,
             start_by: planned.start_by,
-            absence: None,
+            downtime: None,
             start_error: None,
             progress: RunProgress::Undecided,
         };

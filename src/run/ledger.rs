@@ -10,7 +10,6 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::absence::Why;
 use crate::process::ProcessIdentity;
 use crate::run::{Extent, Run, RunId};
 use crate::schedule::{Schedule, ScheduleName, Slot};
@@ -56,8 +55,8 @@ pub struct PlannedSlot {
     pub start_at: DateTime<Utc>,
     /// Not started by then: missed.
     pub start_by: DateTime<Utc>,
-    /// The absence it fell into, if it is being caught up.
-    pub absence: Option<i64>,
+    /// The downtime it fell into, if it is being caught up.
+    pub downtime: Option<i64>,
 }
 
 /// How far a schedule's slots have been written down.
@@ -82,7 +81,8 @@ pub enum Cause {
     /// The schedule was removed, renamed or disabled before it could start.
     Removed,
     /// It fell into a time in which Lookout was not there.
-    Absent,
+    #[serde(rename = "absent")]
+    Downtime,
 }
 
 impl Cause {
@@ -94,14 +94,14 @@ impl Cause {
             Self::Paused => "paused",
             Self::Maintenance => "maintenance",
             Self::Removed => "removed",
-            Self::Absent => "absent",
+            Self::Downtime => "absent",
         }
     }
 
     /// The one of this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Overlap, Self::Paused, Self::Maintenance, Self::Removed, Self::Absent]
+        [Self::Overlap, Self::Paused, Self::Maintenance, Self::Removed, Self::Downtime]
             .into_iter()
             .find(|cause| cause.as_str() == name)
     }
@@ -116,13 +116,40 @@ pub struct DroppedSlot {
     pub cause: Cause,
     /// The same for people.
     pub reason: String,
-    /// The absence it fell into ([`Cause::Absent`]).
-    pub absence: Option<i64>,
+    /// The downtime it fell into ([`Cause::Downtime`]).
+    pub downtime: Option<i64>,
+}
+
+/// Why Lookout was not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DowntimeCause {
+    /// It was not running.
+    Down,
+    /// The machine slept.
+    Suspended,
+    /// The wall clock was set forward over it.
+    ClockSet,
+    /// It was running and made no progress: stopped, or starved.
+    HeldUp,
+}
+
+impl DowntimeCause {
+    /// The beginning of a sentence that goes on "from … to …".
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Down => "Lookout was not running",
+            Self::Suspended => "the machine was asleep",
+            Self::ClockSet => "the clock was set forward",
+            Self::HeldUp => "Lookout made no progress",
+        }
+    }
 }
 
 /// A time in which Lookout was not there, with the slots that fell into it. Told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Absence {
+pub struct RecordedDowntime {
     /// Row id.
     pub id: i64,
     /// Last sign of life before it.
@@ -130,22 +157,22 @@ pub struct Absence {
     /// First one after it.
     pub to: DateTime<Utc>,
     /// What it was.
-    pub why: Why,
+    pub cause: DowntimeCause,
     /// Its slots that will not be run.
     pub n_unobserved: u32,
     /// Its slots that are run late.
     pub n_caught_up: u32,
 }
 
-/// What becomes of the slots of an absence, or of some of them; written in one transaction.
+/// What becomes of the slots of a downtime, or of some of them; written in one transaction.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AbsenceAccount {
+pub struct DowntimeAccount {
     /// Last sign of life before it.
     pub from: DateTime<Utc>,
     /// First one after it.
     pub to: DateTime<Utc>,
     /// What it was.
-    pub why: Why,
+    pub cause: DowntimeCause,
     /// Whether these are the last of its slots; until then nobody is told.
     pub extent: Extent,
     /// Slots that will not be run.
@@ -163,8 +190,8 @@ pub struct OpenRun {
     pub origin: Origin,
     /// Not started by then: missed.
     pub start_by: DateTime<Utc>,
-    /// The absence its slot fell into, if it is being caught up.
-    pub absence: Option<i64>,
+    /// The downtime its slot fell into, if it is being caught up.
+    pub downtime: Option<i64>,
     /// Why its keeper could not be started, if it could not.
     pub start_error: Option<String>,
     /// Whether its slot has its verdict already; the run is watched on for late findings.
@@ -330,9 +357,9 @@ pub trait Ledger: Send + Sync + Debug {
     /// Moves the deadline of an unclaimed slot that waits for the run before it.
     async fn extend(&self, slot: &Slot, start_by: DateTime<Utc>) -> Result<(), StorageError>;
 
-    /// Records an absence and what becomes of its slots. Parts of it, up to and with the one that
-    /// makes it whole, are one absence; without any slot it is none.
-    async fn record_absence(&self, account: AbsenceAccount) -> Result<(), StorageError>;
+    /// Records a downtime and what becomes of its slots. Parts of it, up to and with the one that
+    /// makes it whole, are one downtime; without any slot it is none.
+    async fn record_downtime(&self, account: DowntimeAccount) -> Result<(), StorageError>;
 
     /// Runs whose processes are not known to be gone, earliest first.
     async fn open_runs(&self) -> Result<Vec<OpenRun>, StorageError>;
@@ -346,8 +373,8 @@ pub trait Ledger: Send + Sync + Debug {
     /// Dropped slots that have no verdict yet.
     async fn dropped(&self) -> Result<Vec<DroppedSlot>, StorageError>;
 
-    /// Absences that nobody was told of yet.
-    async fn unreported_absences(&self) -> Result<Vec<Absence>, StorageError>;
+    /// Downtimes that nobody was told of yet.
+    async fn unreported_downtimes(&self) -> Result<Vec<RecordedDowntime>, StorageError>;
 
     /// The schedule's newest slot that was due by `now`, for a continuous cadence.
     async fn last_slot(

@@ -4,15 +4,15 @@
 //! ports. What a run's end means is `watch`'s business.
 //! Invariant: no run without a slot that was claimed in the ledger first.
 
-pub mod absence;
 pub mod conductor;
 pub mod decide;
+pub mod downtime;
 pub mod forecast;
+pub mod hold;
 pub mod keeper;
-pub mod kept;
 pub mod ledger;
-mod planner;
-pub mod planning;
+pub mod planner;
+pub mod retention;
 pub mod simulation;
 
 use std::fmt;

@@ -1,27 +1,29 @@
 //! Which schedules are planned in a step: a bounded part of them, those with the fewest rows ahead first.
 //!
-//! What is written for one schedule is [`planning`]'s business. Remembers how far each schedule is
+//! What is written for one schedule is [`rows`]'s business. Remembers how far each schedule is
 //! planned, so that a quiet second reads nothing; the ledger's rows are what counts.
 //! Invariant: a schedule that was changed or removed is planned up to now as it was, before anything
 //! else is planned for it.
+
+pub mod rows;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use self::rows::Planned;
 use super::Extent;
 use super::ledger::{Ledger, Plan};
-use super::planning::{self, Planned};
 use crate::schedule::{Cadence, Schedule, ScheduleName};
 use crate::storage::StorageError;
 
 /// Schedules that are planned in one step. Each is a write of a millisecond, or of twenty where the
 /// disk is slow; a loop without a sign of life for 15 s counts as dead.
-const MOST_PLANS: usize = 200;
+const MAX_PLANS: usize = 200;
 
 /// Rows that are written in one step, give or take one schedule's: half a second's work.
-const MOST_ROWS: usize = planning::MOST_BEHIND;
+const MAX_ROWS: usize = rows::MAX_BEHIND;
 
 /// What one step may still do.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ pub(super) struct Budget {
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { n_plans: MOST_PLANS, n_rows: MOST_ROWS }
+        Self { n_plans: MAX_PLANS, n_rows: MAX_ROWS }
     }
 }
 
@@ -147,7 +149,7 @@ impl Planner {
         now: DateTime<Utc>,
         budget: &mut Budget,
     ) -> Result<Extent, StorageError> {
-        let extended = planning::extend(ledger, &plan, now).await?;
+        let extended = rows::extend(ledger, &plan, now).await?;
         budget.spend(extended.n_rows);
         if extended.until < now {
             return Ok(Extent::Part);
@@ -155,7 +157,7 @@ impl Planner {
         match configured {
             None => ledger.forget(&plan.schedule.name, now).await?,
             Some(configured) => {
-                let planned = planning::replace(ledger, configured, now).await?;
+                let planned = rows::replace(ledger, configured, now).await?;
                 self.remember(configured, planned);
             }
         }
@@ -174,7 +176,7 @@ impl Planner {
             .filter(|schedule| schedule.cadence != Cadence::Continuous)
             .filter_map(|schedule| match self.ahead.get(&schedule.name) {
                 Some(ahead) => {
-                    planning::is_due(ahead.again_at, now).then_some((Some(ahead.until), schedule))
+                    rows::is_due(ahead.again_at, now).then_some((Some(ahead.until), schedule))
                 }
                 // It may be one that has changed, and that is not settled yet.
                 None => (self.phase == Phase::Settled).then_some((None, schedule)),
@@ -190,7 +192,7 @@ impl Planner {
             if budget.is_spent() {
                 progress.extent = Extent::Part;
             } else {
-                let planned = planning::ahead(ledger, schedule, until, now).await?;
+                let planned = rows::ahead(ledger, schedule, until, now).await?;
                 budget.spend(planned.n_rows);
                 progress.n_new += planned.n_new;
                 until = Some(planned.until);
@@ -224,12 +226,12 @@ impl Planner {
         // Of a box that another daemon made, the wall clock is all there is.
         let next_at = self.next_box.entry(schedule.name.clone()).or_insert_with(|| {
             let since = last.and_then(|last| (now - last.due_at).to_std().ok());
-            let rest = since.map_or(Duration::ZERO, |s| planning::CONTINUOUS_GAP.saturating_sub(s));
+            let rest = since.map_or(Duration::ZERO, |s| rows::CONTINUOUS_GAP.saturating_sub(s));
             boot + rest
         });
         // No row is new where the second has one from before the clock was set back: the next is near.
-        if boot >= *next_at && planning::continuous(ledger, schedule, now).await? > 0 {
-            *next_at = boot + planning::CONTINUOUS_GAP;
+        if boot >= *next_at && rows::continuous(ledger, schedule, now).await? > 0 {
+            *next_at = boot + rows::CONTINUOUS_GAP;
         }
         Ok(())
     }

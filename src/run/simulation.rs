@@ -338,7 +338,7 @@ fn overlap(end: End) -> Option<&'static str> {
         End::Run { before: Before::AwaitedEnd, .. } => Some("waits for the run before it"),
         End::Run { before: Before::Stopped, .. } => Some("stops the run before it"),
         End::Dropped(Cause::Overlap) => Some("skipped"),
-        End::Dropped(Cause::Paused | Cause::Maintenance | Cause::Removed | Cause::Absent) => None,
+        End::Dropped(Cause::Paused | Cause::Maintenance | Cause::Removed | Cause::Downtime) => None,
         End::Missed => Some("missed: its deadline passes while the run before it goes on"),
     }
 }

@@ -1,6 +1,6 @@
 //! What is due when: schedules as checked values and the slots they make.
 //!
-//! `slot.rs` is pure arithmetic on them over the expressions of `cron.rs`, `ticker.rs` rings the bell. Knows nothing of runs,
+//! `slot.rs` is pure arithmetic on them over the expressions of `cron.rs`, `ticker.rs` ticks. Knows nothing of runs,
 //! processes or people. Invariant: a [`Schedule`] has been checked by `config`; every duration in
 //! it is positive and its cron expression has a next time.
 
@@ -85,7 +85,7 @@ pub struct Schedule {
     pub signal_match: SignalMatch,
     /// What happens to a slot that is due while the run before it goes on.
     pub overlap: Overlap,
-    /// What happens to slots that fell into our absence.
+    /// What happens to slots that fell into our downtime.
     pub catch_up: CatchUp,
     /// Names of channels; empty: every channel.
     pub notify: Vec<String>,
@@ -165,7 +165,7 @@ pub enum Overlap {
     Replace,
 }
 
-/// Slots that fell into Lookout's own absence.
+/// Slots that fell into Lookout's own downtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatchUp {

@@ -234,7 +234,7 @@ fn record(
     for one in &outcome.incidents {
         written.extend(write(tx, one, at)?);
     }
-    for id in &outcome.reported_absences {
+    for id in &outcome.reported_downtimes {
         tx.execute("UPDATE absences SET notified = 1 WHERE id = ?1", [id])?;
     }
     Ok(Recorded::Written(written))

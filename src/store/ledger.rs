@@ -17,8 +17,8 @@ use super::rows::{from_json, from_word, json, maybe_millis, maybe_time, millis, 
 use crate::process::ProcessIdentity;
 use crate::run::RunId;
 use crate::run::ledger::{
-    Absence, AbsenceAccount, Answer, Claim, Claimed, DroppedSlot, LastSlot, Ledger, Loop, OpenRun,
-    Pause, Plan, PlannedSlot, Request, RunLease,
+    Answer, Claim, Claimed, DowntimeAccount, DroppedSlot, LastSlot, Ledger, Loop, OpenRun, Pause,
+    Plan, PlannedSlot, RecordedDowntime, Request, RunLease,
 };
 use crate::schedule::{ScheduleName, Slot};
 use crate::storage::StorageError;
@@ -157,7 +157,7 @@ impl Ledger for GuardDb {
         .await
     }
 
-    async fn record_absence(&self, account: AbsenceAccount) -> Result<(), StorageError> {
+    async fn record_downtime(&self, account: DowntimeAccount) -> Result<(), StorageError> {
         self.transact(move |tx| account_for(tx, &account)).await
     }
 
@@ -203,25 +203,25 @@ impl Ledger for GuardDb {
                     slot: slot(row)?,
                     cause: from_word(&row.get::<_, String>(2)?)?,
                     reason: row.get(3)?,
-                    absence: row.get(4)?,
+                    downtime: row.get(4)?,
                 })
             })
         })
         .await
     }
 
-    async fn unreported_absences(&self) -> Result<Vec<Absence>, StorageError> {
+    async fn unreported_downtimes(&self) -> Result<Vec<RecordedDowntime>, StorageError> {
         self.read(|tx| {
             let sql = "SELECT id, since, until, n_unobserved, n_caught_up, why FROM absences
                        WHERE notified = 0 ORDER BY id";
             list(tx, sql, [], |row| {
-                Ok(Absence {
+                Ok(RecordedDowntime {
                     id: row.get(0)?,
                     from: time(row.get(1)?)?,
                     to: time(row.get(2)?)?,
                     n_unobserved: row.get(3)?,
                     n_caught_up: row.get(4)?,
-                    why: from_word(&row.get::<_, String>(5)?)?,
+                    cause: from_word(&row.get::<_, String>(5)?)?,
                 })
             })
         })

@@ -143,7 +143,7 @@ pub struct Outcome {
     /// What happens to incidents.
     pub incidents: Vec<IncidentWrite>,
     /// Absences that are told by this.
-    pub reported_absences: Vec<i64>,
+    pub reported_downtimes: Vec<i64>,
 }
 
 impl Outcome {

@@ -26,7 +26,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::run::absence::Why;
+pub use crate::run::ledger::DowntimeCause;
 
 /// What became of a slot. Written once, never changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -324,31 +324,6 @@ pub struct News {
     pub facts: Facts,
 }
 
-/// Why Lookout was not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Away {
-    /// It was not running.
-    Down,
-    /// The machine slept.
-    Suspended,
-    /// The wall clock was set forward over it.
-    ClockSet,
-    /// It was there and did not move: stopped, or starved.
-    HeldUp,
-}
-
-impl From<Why> for Away {
-    fn from(why: Why) -> Self {
-        match why {
-            Why::Down => Self::Down,
-            Why::Suspended => Self::Suspended,
-            Why::ClockSet => Self::ClockSet,
-            Why::HeldUp => Self::HeldUp,
-        }
-    }
-}
-
 /// What is known at the moment of a change; everything optional, texts redacted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -414,7 +389,8 @@ pub struct Facts {
     /// How many slots were missed or went unobserved.
     pub n_slots: Option<u32>,
     /// Why Lookout was not there.
-    pub away: Option<Away>,
+    #[serde(rename = "away")]
+    pub downtime_cause: Option<DowntimeCause>,
     /// When the thing that failed worked again (on resolve).
     pub recovered_at: Option<DateTime<Utc>>,
 }

@@ -28,7 +28,7 @@ use super::observed::Observed;
 use super::{Facts, News, Verdict, facts, unpersisted};
 use crate::clock::Clock;
 use crate::pulse::{Beat, Pulse};
-use crate::run::absence::{Gap, Reading};
+use crate::run::downtime::{ClockSample, Downtime};
 use crate::run::keeper::Keepers;
 use crate::run::ledger::{Answer, Ledger, Loop, OpenRun, Request};
 use crate::run::{RunId, Scope};
@@ -37,7 +37,7 @@ use crate::storage::StorageError;
 /// Lines of output in a message.
 const LOG_TAIL_LINES: usize = 12;
 
-/// After an absence the conductor has so long to say what becomes of its slots.
+/// After a downtime the conductor has so long to say what becomes of its slots.
 const SETTLE: TimeDelta = TimeDelta::minutes(2);
 
 /// Between two signs of life on disk; see the conductor's.
@@ -77,7 +77,7 @@ pub struct Watchdog {
     instance: String,
     watched: HashMap<RunId, Watched>,
     /// The clocks at the last step of this process.
-    last: Option<Reading>,
+    last: Option<ClockSample>,
     /// What was, to compare a run with.
     history: Option<Arc<dyn History>>,
     loops: Loops,
@@ -86,8 +86,8 @@ pub struct Watchdog {
     /// Boot time of the last look for incidents of schedules that are gone.
     looked_for_removed_schedules: Option<Duration>,
     storage: unpersisted::StorageOutage,
-    /// The last absence, and until when its slots are the conductor's.
-    gap: Option<(Gap, DateTime<Utc>)>,
+    /// The last downtime, and until when its slots are the conductor's.
+    gap: Option<(Downtime, DateTime<Utc>)>,
     /// Tells what can't be recorded.
     from_memory: Option<mpsc::UnboundedSender<News>>,
     notified_from_memory: HashSet<String>,
@@ -215,7 +215,7 @@ impl Watchdog {
     /// The first thing that could not be read or written; the rest was done all the same.
     pub async fn step(&mut self, now: DateTime<Utc>) -> Result<Stepped, StorageError> {
         let mut stepped = Stepped::default();
-        self.notice_absence(now).await?;
+        self.detect_downtime(now).await?;
         let mut first_error = None;
         for result in [
             self.answer_requests().await,
@@ -234,8 +234,8 @@ impl Watchdog {
         first_error.map_or(Ok(stepped), Err)
     }
 
-    async fn notice_absence(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
-        let reading = Reading::take(&*self.clock, now);
+    async fn detect_downtime(&mut self, now: DateTime<Utc>) -> Result<(), StorageError> {
+        let reading = ClockSample::take(&*self.clock, now);
         let gap = match &self.last {
             Some(last) => {
                 for what in what_happened(last, &reading) {
@@ -243,14 +243,14 @@ impl Watchdog {
                     let what = format!("{what} ({} UTC)", now.format("%Y-%m-%d %H:%M"));
                     self.pulse.notice(&*self.clock, what);
                 }
-                Gap::between(last, &reading)
+                Downtime::between(last, &reading)
             }
             None => {
-                // Slots that the conductor has not accounted for are of its absence, which may have
+                // Slots that the conductor has not accounted for are of its downtime, which may have
                 // begun before ours.
                 let ours = self.ledger.last_seen(Loop::Watchdog).await?;
                 let conductors = self.ledger.last_seen(Loop::Conductor).await?;
-                Gap::since_sign(ours.into_iter().chain(conductors).min(), now)
+                Downtime::since_sign(ours.into_iter().chain(conductors).min(), now)
             }
         };
         if let Some(gap) = gap {
@@ -341,7 +341,7 @@ fn facts_of(open: &OpenRun, observed: &Observed) -> Facts {
 }
 
 /// A clock that was set and a machine that slept are worth a line each: they explain much.
-fn what_happened(before: &Reading, now: &Reading) -> Vec<String> {
+fn what_happened(before: &ClockSample, now: &ClockSample) -> Vec<String> {
     let set = now.clock_set_since(before);
     let set = (set.abs() > WORTH_A_LINE)
         .then(|| format!("the clock of this machine was set by {:+} s", set.num_seconds()));

@@ -92,7 +92,7 @@ pub trait Daemon: Send + Sync + Debug {
 /// How one loop of the daemon is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LoopPulse {
-    /// `bell`, `conductor`, `watchdog`, `dispatcher`, …
+    /// `ticker`, `conductor`, `watchdog`, `dispatcher`, …
     pub name: String,
     /// When it last moved; `None`: not yet.
     pub last_at: Option<DateTime<Utc>>,

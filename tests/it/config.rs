@@ -11,7 +11,7 @@ use lookout::alert::channel::ChannelKind;
 use lookout::config::problem::Problems;
 use lookout::config::{Config, Location};
 use lookout::review::settings::{ImageSettings, OnBlocked, RecordKind};
-use lookout::run::kept::KeptLimits;
+use lookout::run::retention::RetentionLimits;
 use lookout::schedule::{Cadence, CatchUp, Find, Job, OnStall, Overlap, SignalMatch, StallOn};
 use lookout::timezone::TimeZones;
 use lookout::watch::Severity;
@@ -289,7 +289,7 @@ fn a_full_configuration_is_read_to_its_last_key() {
     let (_files, config) = full();
     assert_eq!(config.service.instance, "staging");
     assert_eq!(config.service.bind.port(), 8080);
-    let kept = KeptLimits { per_schedule: 8 << 20, in_all: 2 << 30 };
+    let kept = RetentionLimits { per_schedule: 8 << 20, in_all: 2 << 30 };
     assert_eq!(config.service.kept, kept);
     assert_eq!(config.service.token.as_ref().unwrap().expose(), "fake-dashboard-token");
     assert_eq!(config.review.state_dir, Path::new("/var/lib/lookout"));

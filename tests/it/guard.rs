@@ -4,9 +4,18 @@
 //! Time goes from event to event: the next start, the next entry of a script, the next half minute
 //! where something waits. Nothing sleeps.
 
+mod clock;
+mod clock_changes;
+mod crowds;
+mod downtime;
+mod forecasts;
 pub(crate) mod fused;
+mod pulse;
+mod retention;
 pub(crate) mod scripted;
 pub(crate) mod scripts;
+mod simulation;
+mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -210,7 +219,7 @@ impl World {
     async fn next_wait(&self) -> Duration {
         let (now, boot) = (self.clock.now(), self.clock.boot());
         let second = Duration::from_secs(1);
-        // Short enough to be no absence.
+        // Short enough to be no downtime.
         let while_waiting = (self.longest_step / 30).clamp(second, Duration::from_secs(10));
         let is_waiting = !self.db.due(now).await.unwrap().is_empty();
         let runs = self.db.open_runs().await.unwrap();

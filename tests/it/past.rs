@@ -80,7 +80,7 @@ impl Past {
             origin: Origin::Schedule,
             start_at: slot.due_at,
             start_by: slot.due_at + TimeDelta::from_std(schedule.start_grace).unwrap(),
-            absence: None,
+            downtime: None,
         };
         let plan = Plan { schedule: schedule.clone(), until: slot.due_at };
         self.db.plan(plan, vec![planned], None).await.unwrap();

@@ -6,4 +6,5 @@ mod foreign_forms;
 mod gaps;
 mod simulation;
 mod slots;
+mod ticker;
 mod time_zones;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lookout::drill::stand_in::{Behaviour, StandIn, StandInSettings};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings};
 
 use crate::world::World;
 
@@ -19,8 +19,8 @@ fn break_files(world: &World) {
 #[test]
 fn a_review_and_every_command_that_helps_go_on_beside_broken_files() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let settings = StandInSettings { port: 0, behaviour: Behaviour::default() };
-    let gemini = runtime.block_on(StandIn::start(settings)).unwrap();
+    let settings = FakeGeminiSettings { port: 0, behaviour: Behaviour::default() };
+    let gemini = runtime.block_on(FakeGemini::start(settings)).unwrap();
     let world = World::new();
     world.write_settings(&gemini.base_url, "");
     world.add_pictures("a", 2);

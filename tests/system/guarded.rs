@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use crate::world::World;
-use lookout::drill::stand_in::{Behaviour, Outcome, StandIn, StandInSettings};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings, Outcome};
 
-fn start(behaviour: Behaviour) -> (tokio::runtime::Runtime, StandIn) {
+fn start(behaviour: Behaviour) -> (tokio::runtime::Runtime, FakeGemini) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let gemini = runtime.block_on(StandIn::start(StandInSettings { port: 0, behaviour })).unwrap();
+    let gemini =
+        runtime.block_on(FakeGemini::start(FakeGeminiSettings { port: 0, behaviour })).unwrap();
     (runtime, gemini)
 }
 

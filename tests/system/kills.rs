@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::world::{World, kill_9, pause};
-use lookout::drill::stand_in::{Behaviour, StandIn, StandInSettings};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings};
 
 /// Of each kind; `.ci/soak` raises it.
 #[expect(clippy::disallowed_methods, reason = "a test's size comes from the environment")]
@@ -22,7 +22,7 @@ const SCHEDULE: &str = "cron = \"*/5 * * * * *\"\ntime_box = \"3s\"\nsignal_grac
 fn killing_daemon_keeper_and_review_at_random_loses_no_slot_no_row_and_no_message() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let gemini = runtime
-        .block_on(StandIn::start(StandInSettings {
+        .block_on(FakeGemini::start(FakeGeminiSettings {
             port: 0,
             behaviour: Behaviour::slow(Duration::from_millis(150)),
         }))

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use lookout::drill::stand_in::{Behaviour, Outcome, StandIn, StandInSettings};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings, Outcome};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::world::World;
 struct Daemon {
     world: World,
     runtime: tokio::runtime::Runtime,
-    gemini: Option<StandIn>,
+    gemini: Option<FakeGemini>,
     address: String,
 }
 
@@ -43,8 +43,8 @@ impl Daemon {
 
     /// The next review asks another one, as a changed configuration is read by each run anew.
     fn change_provider(&mut self, behaviour: Behaviour) {
-        let settings = StandInSettings { port: 0, behaviour };
-        let gemini = self.runtime.block_on(StandIn::start(settings)).unwrap();
+        let settings = FakeGeminiSettings { port: 0, behaviour };
+        let gemini = self.runtime.block_on(FakeGemini::start(settings)).unwrap();
         self.world.write_settings(&gemini.base_url, "give_up_after = \"10s\"");
         let path = self.world.path().join("lookout.toml");
         let text = std::fs::read_to_string(&path).unwrap();

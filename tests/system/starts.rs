@@ -4,7 +4,7 @@
 //! with a bare timer in this process at the same moments. When the job's own first process begins
 //! is printed, too: two programs have been loaded by then. The strict limits are `.ci/soak`'s, in
 //! release and on a machine that has nothing else to do; CI's has, so there only a start that waits
-//! for the next ring of the bell fails.
+//! for the next tick of the scheduler fails.
 
 use std::time::Duration;
 

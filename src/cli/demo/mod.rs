@@ -23,7 +23,7 @@ use self::story::{Ending, Story};
 use crate::app::{App, run_now};
 use crate::cli::EXIT_OK;
 use crate::config::{self, Location};
-use crate::drill::stand_in::{Behaviour, StandIn, StandInSettings};
+use crate::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings};
 use crate::timezone::TimeZones;
 
 /// What each picture takes at the stand-in; about a third of what Gemini takes, so that a
@@ -61,7 +61,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 async fn perform(arguments: &DemoArguments) -> anyhow::Result<()> {
     let scratch = Scratch::new(arguments.images.as_deref())?;
     let behaviour = Behaviour::slow(LATENCY);
-    let gemini = StandIn::start(StandInSettings { port: 0, behaviour })
+    let gemini = FakeGemini::start(FakeGeminiSettings { port: 0, behaviour })
         .await
         .context("can't open a port on this machine for the stand-in")?;
     let receiver = Receiver::start().await.context("can't open a port for the receiver")?;

@@ -17,7 +17,7 @@ use super::scratch::Scratch;
 use crate::app::open_state::OpenState;
 use crate::cli::output::table::folded;
 use crate::clock::{Clock, SystemClock};
-use crate::drill::stand_in::{Behaviour, Outcome, StandIn};
+use crate::drill::fake_gemini::{Behaviour, FakeGemini, Outcome};
 use crate::run::ledger::Request;
 use crate::schedule::ScheduleName;
 use crate::watch::Verdict;
@@ -41,7 +41,7 @@ pub(super) enum Ending {
 /// The narrator and what it looks at.
 pub(super) struct Story<'a> {
     pub(super) scratch: &'a Scratch,
-    pub(super) gemini: &'a StandIn,
+    pub(super) gemini: &'a FakeGemini,
     pub(super) receiver: Receiver,
     pub(super) state: OpenState,
     pub(super) page: &'a str,

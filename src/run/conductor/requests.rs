@@ -6,9 +6,10 @@
 use chrono::{DateTime, Utc};
 
 use super::Conductor;
+use crate::run::RunId;
 use crate::run::keeper::StopHow;
 use crate::run::ledger::{Answer, Pause, Request};
-use crate::run::{RunId, planning};
+use crate::run::planner::rows;
 use crate::storage::StorageError;
 
 impl Conductor {
@@ -18,7 +19,7 @@ impl Conductor {
                 Request::Run { schedule } => {
                     match self.schedules.iter().find(|known| known.name == schedule) {
                         Some(known) => {
-                            let slot = planning::asked(known, now);
+                            let slot = rows::asked(known, now);
                             self.ledger.plan_asked(id, slot).await?;
                             continue;
                         }

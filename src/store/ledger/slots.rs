@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::process::ProcessIdentity;
 use crate::run::ledger::{
-    AbsenceAccount, Answer, Cause, Claim, Claimed, DroppedSlot, OpenRun, PlannedSlot, RunProgress,
+    Answer, Cause, Claim, Claimed, DowntimeAccount, DroppedSlot, OpenRun, PlannedSlot, RunProgress,
 };
 use crate::run::{Extent, Run, RunId};
 use crate::schedule::{ScheduleName, Slot};
@@ -26,7 +26,7 @@ pub(super) fn planned(row: &Row<'_>) -> rusqlite::Result<PlannedSlot> {
         origin: from_word(&row.get::<_, String>(3)?)?,
         start_at: time(row.get(4)?)?,
         start_by: time(row.get(5)?)?,
-        absence: row.get(6)?,
+        downtime: row.get(6)?,
     })
 }
 
@@ -89,7 +89,7 @@ pub(super) fn open_run(row: &Row<'_>) -> rusqlite::Result<OpenRun> {
         },
         origin: from_word(&row.get::<_, String>(4)?)?,
         start_by: time(row.get(5)?)?,
-        absence: row.get(12)?,
+        downtime: row.get(12)?,
         start_error: row.get(9)?,
         progress: match verdict {
             Some(_) => RunProgress::Judged,
@@ -109,7 +109,7 @@ pub(super) fn drop_slot(connection: &Connection, dropped: &DroppedSlot) -> rusql
             millis(dropped.slot.due_at),
             dropped.cause.as_str(),
             dropped.reason,
-            dropped.absence,
+            dropped.downtime,
         ])
 }
 
@@ -117,7 +117,10 @@ pub(super) fn drop_slot(connection: &Connection, dropped: &DroppedSlot) -> rusql
 const BEING_COUNTED: i64 = 2;
 
 /// The absence that is being counted, if there is one; else a new one, if there is a slot in it.
-fn absence_of(connection: &Connection, account: &AbsenceAccount) -> rusqlite::Result<Option<i64>> {
+fn downtime_of(
+    connection: &Connection,
+    account: &DowntimeAccount,
+) -> rusqlite::Result<Option<i64>> {
     let counted = connection
         .query_row("SELECT id FROM absences WHERE notified = ?1", [BEING_COUNTED], |row| row.get(0))
         .optional()?;
@@ -127,23 +130,23 @@ fn absence_of(connection: &Connection, account: &AbsenceAccount) -> rusqlite::Re
     connection.execute(
         "INSERT INTO absences (since, until, why, n_unobserved, n_caught_up, notified)
          VALUES (?1, ?2, ?3, 0, 0, ?4)",
-        params![millis(account.from), millis(account.to), word(&account.why)?, BEING_COUNTED],
+        params![millis(account.from), millis(account.to), word(&account.cause)?, BEING_COUNTED],
     )?;
     Ok(Some(connection.last_insert_rowid()))
 }
 
 pub(super) fn account_for(
     connection: &Connection,
-    account: &AbsenceAccount,
+    account: &DowntimeAccount,
 ) -> rusqlite::Result<()> {
-    let Some(id) = absence_of(connection, account)? else { return Ok(()) };
+    let Some(id) = downtime_of(connection, account)? else { return Ok(()) };
     let mut n_unobserved = 0_u32;
     for (slot, reason) in &account.unobserved {
         let dropped = DroppedSlot {
             slot: slot.clone(),
-            cause: Cause::Absent,
+            cause: Cause::Downtime,
             reason: reason.clone(),
-            absence: Some(id),
+            downtime: Some(id),
         };
         n_unobserved += u32::from(drop_slot(connection, &dropped)? == 1);
     }

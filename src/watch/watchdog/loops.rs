@@ -1,6 +1,6 @@
 //! Whether the other loops of the daemon move.
 //!
-//! The watchdog's third half: a bell that does not ring, a conductor that hangs, a runtime that is
+//! The watchdog's third half: a scheduler that does not tick, a conductor that hangs, a runtime that is
 //! starved. It reads published beats and asks nobody. What can't be written down is another matter:
 //! loops say that themselves.
 //! Invariant: one incident for all that stands still; it is over when everything moves.
@@ -23,7 +23,7 @@ const OWN_GAP: Duration = Duration::from_secs(3);
 /// A loop of the daemon.
 #[derive(Clone, Debug)]
 pub struct WatchedLoop {
-    /// For people: `the bell`.
+    /// For people: `the scheduler tick`.
     pub name: &'static str,
     /// What it publishes.
     pub beat: watch::Receiver<Beat>,

@@ -1,7 +1,7 @@
 //! Slots that came to no run: skipped, unobserved, missed.
 //!
 //! The watchdog's second half; what it finds here it finds in rows and deadlines alone.
-//! Invariant: an absence is told once, however many slots fell into it.
+//! Invariant: a downtime is told once, however many slots fell into it.
 
 use std::collections::HashSet;
 
@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Stepped, Watchdog};
 use crate::run::Scope;
-use crate::run::absence::excuse;
-use crate::run::ledger::{Absence, Cause, DroppedSlot, Origin, PlannedSlot};
+use crate::run::downtime::excuse;
+use crate::run::ledger::{Cause, DroppedSlot, Origin, PlannedSlot, RecordedDowntime};
 use crate::storage::StorageError;
 use crate::watch::history::Summary;
 use crate::watch::incident_policy::{RunContext, at_the_end};
@@ -25,49 +25,49 @@ impl Watchdog {
         now: DateTime<Utc>,
         stepped: &mut Stepped,
     ) -> Result<(), StorageError> {
-        // Those of an absence are told with it.
+        // Those of a downtime are told with it.
         let (absent, dropped): (Vec<DroppedSlot>, Vec<DroppedSlot>) = self
             .ledger
             .dropped()
             .await?
             .into_iter()
-            .partition(|dropped| dropped.cause == Cause::Absent);
+            .partition(|dropped| dropped.cause == Cause::Downtime);
         let judgements: Vec<Judgement> =
             dropped.into_iter().map(|dropped| without_run(dropped, now)).collect();
         if !judgements.is_empty() {
             self.record(Outcome { judgements, ..Outcome::default() }, now, stepped).await?;
         }
-        self.tell_absences(absent, now, stepped).await
+        self.report_downtimes(absent, now, stepped).await
     }
 
-    /// One digest for each absence, with the verdicts of its slots.
-    async fn tell_absences(
+    /// One digest for each downtime, with the verdicts of its slots.
+    async fn report_downtimes(
         &mut self,
         dropped: Vec<DroppedSlot>,
         now: DateTime<Utc>,
         stepped: &mut Stepped,
     ) -> Result<(), StorageError> {
-        let absences = self.ledger.unreported_absences().await?;
+        let downtimes = self.ledger.unreported_downtimes().await?;
         let mut told = HashSet::new();
-        for absence in &absences {
+        for downtime in &downtimes {
             let judgements = dropped
                 .iter()
-                .filter(|dropped| dropped.absence == Some(absence.id))
+                .filter(|dropped| dropped.downtime == Some(downtime.id))
                 .map(|dropped| without_run(dropped.clone(), now))
                 .collect();
-            told.insert(absence.id);
+            told.insert(downtime.id);
             let outcome = Outcome {
                 judgements,
-                incidents: vec![self.notice(absence)],
-                reported_absences: vec![absence.id],
+                incidents: vec![self.notice(downtime)],
+                reported_downtimes: vec![downtime.id],
                 ..Outcome::default()
             };
             self.record(outcome, now, stepped).await?;
         }
-        // A caught-up slot that turned out to be too late: its absence is told already.
+        // A caught-up slot that turned out to be too late: its downtime is told already.
         let rest: Vec<Judgement> = dropped
             .into_iter()
-            .filter(|dropped| dropped.absence.is_none_or(|id| !told.contains(&id)))
+            .filter(|dropped| dropped.downtime.is_none_or(|id| !told.contains(&id)))
             .map(|dropped| without_run(dropped, now))
             .collect();
         if rest.is_empty() {
@@ -76,19 +76,19 @@ impl Watchdog {
         self.record(Outcome { judgements: rest, ..Outcome::default() }, now, stepped).await
     }
 
-    fn notice(&self, absence: &Absence) -> IncidentWrite {
+    fn notice(&self, downtime: &RecordedDowntime) -> IncidentWrite {
         let mut also = Vec::new();
-        if absence.n_unobserved > 0 {
-            also.push(format!("{} runs did not take place", absence.n_unobserved));
+        if downtime.n_unobserved > 0 {
+            also.push(format!("{} runs did not take place", downtime.n_unobserved));
         }
-        if absence.n_caught_up > 0 {
-            also.push(format!("{} are run now", absence.n_caught_up));
+        if downtime.n_caught_up > 0 {
+            also.push(format!("{} are run now", downtime.n_caught_up));
         }
         let facts = Facts {
-            since: Some(absence.from),
-            recovered_at: Some(absence.to),
-            away: Some(absence.why.into()),
-            n_slots: Some(absence.n_unobserved + absence.n_caught_up),
+            since: Some(downtime.from),
+            recovered_at: Some(downtime.to),
+            downtime_cause: Some(downtime.cause),
+            n_slots: Some(downtime.n_unobserved + downtime.n_caught_up),
             also,
             ..Facts::default()
         };
@@ -190,20 +190,20 @@ impl Watchdog {
         let mut judgements: Vec<Judgement> =
             excused.iter().filter_map(excuse).map(|dropped| without_run(dropped, now)).collect();
         let n_unobserved = u32::try_from(fallen.len()).unwrap_or(u32::MAX);
-        let absence = Absence {
+        let downtime = RecordedDowntime {
             id: 0,
             from: gap.from,
             to: gap.to,
-            why: gap.why,
+            cause: gap.cause,
             n_unobserved,
             n_caught_up: 0,
         };
         judgements.extend(fallen.into_iter().map(|slot| {
             let reason = "Lookout was not there, and nobody took it up later".to_owned();
-            let cause = Cause::Absent;
-            without_run(DroppedSlot { slot: slot.slot, cause, reason, absence: None }, now)
+            let cause = Cause::Downtime;
+            without_run(DroppedSlot { slot: slot.slot, cause, reason, downtime: None }, now)
         }));
-        let incidents = if n_unobserved > 0 { vec![self.notice(&absence)] } else { Vec::new() };
+        let incidents = if n_unobserved > 0 { vec![self.notice(&downtime)] } else { Vec::new() };
         self.record(Outcome { judgements, incidents, ..Outcome::default() }, now, stepped).await
     }
 }
@@ -224,7 +224,7 @@ fn n_missed(context: &RunContext<'_>) -> u32 {
 /// The verdict of a slot that came to no run.
 fn without_run(dropped: DroppedSlot, now: DateTime<Utc>) -> Judgement {
     let verdict = match dropped.cause {
-        Cause::Absent => Verdict::Unobserved,
+        Cause::Downtime => Verdict::Unobserved,
         Cause::Overlap | Cause::Paused | Cause::Maintenance | Cause::Removed => Verdict::Skipped,
     };
     Judgement {

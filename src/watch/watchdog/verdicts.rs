@@ -37,7 +37,7 @@ impl Watchdog {
         let summary = facts::summary(&observed, verdict, cause_of(&observed, self.clock.boot()));
         let mut found = findings(&observed, verdict);
         found.extend(unusual(&summary, verdict, &before));
-        if open.absence.is_some() {
+        if open.downtime.is_some() {
             found.push(Finding::CaughtUp);
         }
         if verdict == Verdict::TimedOut && watched.overdue {

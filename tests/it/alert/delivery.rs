@@ -233,7 +233,7 @@ async fn what_was_given_up_can_be_seen_and_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_long_absence_everything_gets_at_least_one_attempt() {
+async fn after_a_long_downtime_everything_gets_at_least_one_attempt() {
     let mail = Script::accepting(vec![]);
     let mut world = World::new(vec![channel("mail", &mail)]);
     world.open(Severity::Warning).await;

@@ -192,8 +192,8 @@ fn facts(kind: IncidentKind) -> Facts {
             ..Facts::default()
         },
         IncidentKind::LookoutImpaired => Facts {
-            provider: text("the bell"),
-            detail: text("the bell has not moved for 6 s"),
+            provider: text("the scheduler tick"),
+            detail: text("the scheduler tick has not moved for 6 s"),
             ..Facts::default()
         },
         IncidentKind::ConfigurationBroken => Facts {

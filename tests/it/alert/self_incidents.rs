@@ -1,8 +1,8 @@
 //! What people read when Lookout itself is the trouble: a part that stands still, a file that can't be
-//! used, an absence by its reason; and a backlog that grows.
+//! used, a downtime by its reason; and a backlog that grows.
 
 use lookout::alert::message::{self, AlreadyNotified, compose};
-use lookout::watch::{Away, IncidentKind};
+use lookout::watch::{DowntimeCause, IncidentKind};
 
 use crate::alert::news::{opened, resolved};
 
@@ -19,7 +19,7 @@ fn told(kind: IncidentKind) -> String {
 fn a_part_that_stands_still() {
     insta::assert_snapshot!(told(IncidentKind::LookoutImpaired), @"
     Lookout prod: a part of Lookout stands still (incident 142)
-    WARNING prod: a part of Lookout stands still: the bell (incident 142)
+    WARNING prod: a part of Lookout stands still: the scheduler tick (incident 142)
 
     Runs that go on are kept and judged all the same. New ones may start late, or
     not at all.
@@ -32,7 +32,7 @@ fn a_part_that_stands_still() {
     Due: 05:00 UTC
 
     What stands still
-      | the bell has not moved for 6 s
+      | the scheduler tick has not moved for 6 s
 
     The next run starts at 06:00 UTC.
 
@@ -107,15 +107,15 @@ fn a_backlog_that_grows() {
 }
 
 #[test]
-fn an_absence_is_called_what_it_was() {
+fn a_downtime_is_called_what_it_was() {
     for (away, what) in [
-        (Away::Down, "Lookout itself was not running"),
-        (Away::Suspended, "the machine was asleep"),
-        (Away::ClockSet, "the clock of the machine was set forward"),
-        (Away::HeldUp, "Lookout stood still"),
+        (DowntimeCause::Down, "Lookout itself was not running"),
+        (DowntimeCause::Suspended, "the machine was asleep"),
+        (DowntimeCause::ClockSet, "the clock of the machine was set forward"),
+        (DowntimeCause::HeldUp, "Lookout stood still"),
     ] {
         let mut news = opened(IncidentKind::WasBlind);
-        news.facts.away = Some(away);
+        news.facts.downtime_cause = Some(away);
         let message = compose(&news, AlreadyNotified::No(&news), vec![]);
         assert_eq!(message.headline(), format!("INFO prod: {what} (incident 142)"));
     }

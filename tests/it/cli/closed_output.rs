@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use clap::CommandFactory;
-use lookout::drill::stand_in::{Behaviour, StandIn, StandInSettings};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -83,7 +83,7 @@ fn every_command_is_in_the_table() {
 }
 
 /// A folder with a job, a console channel and an image.
-fn folder(gemini: &StandIn) -> TempDir {
+fn folder(gemini: &FakeGemini) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -158,9 +158,9 @@ fn processes(folder: &Path) -> Vec<String> {
     found
 }
 
-async fn gemini() -> StandIn {
+async fn gemini() -> FakeGemini {
     let behaviour = Behaviour::default();
-    StandIn::start(StandInSettings { port: 0, behaviour }).await.unwrap()
+    FakeGemini::start(FakeGeminiSettings { port: 0, behaviour }).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use lookout::drill::stand_in::{Behaviour, Outcome, Raw, StandIn, StandInSettings};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings, Outcome, Raw};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
@@ -65,8 +65,8 @@ fn with_a_photograph() -> tempfile::TempDir {
     folder
 }
 
-async fn stand_in(behaviour: Behaviour) -> StandIn {
-    StandIn::start(StandInSettings { port: 0, behaviour }).await.unwrap()
+async fn stand_in(behaviour: Behaviour) -> FakeGemini {
+    FakeGemini::start(FakeGeminiSettings { port: 0, behaviour }).await.unwrap()
 }
 
 /// Remembers what was asked of it.

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use lookout::drill::stand_in::{Behaviour, StandIn, StandInSettings};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -84,7 +84,7 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
 
 async fn ask(table: Table, key: &str, toml: &str) -> (Said, Vec<String>) {
     let (address, asked) = server(table).await;
-    let gemini = StandIn::start(StandInSettings { port: 0, behaviour: Behaviour::default() });
+    let gemini = FakeGemini::start(FakeGeminiSettings { port: 0, behaviour: Behaviour::default() });
     let gemini = gemini.await.unwrap();
     let root = folder(&[("lookout.toml", &toml.replace("SERVER", &address))]);
     let image_url = format!("{address}/bucket/{{job_id}}__{{image_index}}.jpg");

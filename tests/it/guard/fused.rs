@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 use lookout::process::ProcessIdentity;
 use lookout::run::RunId;
 use lookout::run::ledger::{
-    Absence, AbsenceAccount, Answer, Claim, Claimed, DroppedSlot, LastSlot, Ledger, Loop, OpenRun,
-    Pause, Plan, PlannedSlot, Request, RunLease,
+    Answer, Claim, Claimed, DowntimeAccount, DroppedSlot, LastSlot, Ledger, Loop, OpenRun, Pause,
+    Plan, PlannedSlot, RecordedDowntime, Request, RunLease,
 };
 use lookout::schedule::{ScheduleName, Slot};
 use lookout::storage::StorageError;
@@ -169,8 +169,8 @@ impl Ledger for Fused {
     async fn extend(&self, slot: &Slot, start_by: DateTime<Utc>) -> Result<(), StorageError> {
         self.write(self.db.extend(slot, start_by)).await
     }
-    async fn record_absence(&self, account: AbsenceAccount) -> Result<(), StorageError> {
-        self.write(self.db.record_absence(account)).await
+    async fn record_downtime(&self, account: DowntimeAccount) -> Result<(), StorageError> {
+        self.write(self.db.record_downtime(account)).await
     }
     async fn open_runs(&self) -> Result<Vec<OpenRun>, StorageError> {
         self.readable()?.open_runs().await
@@ -184,8 +184,8 @@ impl Ledger for Fused {
     async fn dropped(&self) -> Result<Vec<DroppedSlot>, StorageError> {
         self.readable()?.dropped().await
     }
-    async fn unreported_absences(&self) -> Result<Vec<Absence>, StorageError> {
-        self.readable()?.unreported_absences().await
+    async fn unreported_downtimes(&self) -> Result<Vec<RecordedDowntime>, StorageError> {
+        self.readable()?.unreported_downtimes().await
     }
     async fn last_slot(
         &self,

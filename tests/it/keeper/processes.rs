@@ -12,7 +12,7 @@ use lookout::run::keeper::order::Settings;
 use lookout::run::keeper::process::KeeperProcesses;
 use lookout::run::keeper::{Keepers, Presence, StopHow};
 use lookout::run::ledger::{Origin, RunLease, claim};
-use lookout::run::planning::row;
+use lookout::run::planner::rows::row;
 use lookout::rundir::Event;
 use lookout::schedule::Slot;
 use lookout::store::GuardDb;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use lookout::drill::stand_in::{Behaviour, Outcome, StandIn, StandInSettings};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings, Outcome};
 use rusqlite::Connection;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -13,12 +13,12 @@ use tokio::process::{Child, Command};
 
 const PHOTOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/photos");
 
-pub(super) async fn stand_in(behaviour: Behaviour) -> StandIn {
-    StandIn::start(StandInSettings { port: 0, behaviour }).await.unwrap()
+pub(super) async fn stand_in(behaviour: Behaviour) -> FakeGemini {
+    FakeGemini::start(FakeGeminiSettings { port: 0, behaviour }).await.unwrap()
 }
 
 /// A folder with a configuration whose limits are short.
-pub(super) fn folder(stand_in: &StandIn) -> TempDir {
+pub(super) fn folder(stand_in: &FakeGemini) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("images")).unwrap();
     let config = format!(

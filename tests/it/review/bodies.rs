@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use lookout::drill::stand_in::{Behaviour, Outcome, Raw, Rule};
+use lookout::drill::fake_gemini::{Behaviour, Outcome, Raw, Rule};
 use lookout::protocol::Line;
 use lookout::review::report::Exit;
 use lookout::review::settings::Project;

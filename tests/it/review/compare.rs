@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use lookout::drill::stand_in::{Behaviour, Outcome, Rule};
+use lookout::drill::fake_gemini::{Behaviour, Outcome, Rule};
 use lookout::review::comparison::sampling::choose;
 use lookout::review::record::RecordId;
 use lookout::review::record::sqlite::{NewRecord, SqliteRecords};

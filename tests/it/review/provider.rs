@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lookout::clock::SystemClock;
-use lookout::drill::stand_in::{Behaviour, Outcome, Quota, Raw, Refuse, Rule};
+use lookout::drill::fake_gemini::{Behaviour, Outcome, Quota, Raw, Refuse, Rule};
 use lookout::review::prompt::Prompt;
 use lookout::review::report::Exit;
 use lookout::review::reviewer::Reviewer as _;

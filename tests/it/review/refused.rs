@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lookout::drill::stand_in::{Behaviour, Outcome, Raw, StandIn};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, Outcome, Raw};
 use lookout::protocol::Line;
 use lookout::review::report::Exit;
 use lookout::review::reviewer::Fault;
@@ -18,7 +18,7 @@ use super::world::{Ran, World, answer, names, unreadable};
 use crate::gemini_bodies::body;
 
 /// A body that every request meets; the requests of a first round take a while, as real ones do.
-async fn always(status: u16, body: String) -> StandIn {
+async fn always(status: u16, body: String) -> FakeGemini {
     let raw = Outcome::Raw(Raw { status, body, content_type: None });
     let latency = Duration::from_millis(400);
     stand_in(Behaviour { latency, ..Behaviour::always(raw) }).await
@@ -127,11 +127,11 @@ async fn a_permanent_refusal_is_told_once_within_seconds_and_nothing_more_is_sen
 #[tokio::test(start_paused = true)]
 async fn a_refusal_after_faults_that_passed_is_not_called_over_by_the_end_of_its_run() {
     let rules = vec![
-        lookout::drill::stand_in::Rule {
+        lookout::drill::fake_gemini::Rule {
             times: Some(3),
-            ..lookout::drill::stand_in::Rule::new(Outcome::HighDemand)
+            ..lookout::drill::fake_gemini::Rule::new(Outcome::HighDemand)
         },
-        lookout::drill::stand_in::Rule::new(Outcome::Raw(Raw {
+        lookout::drill::fake_gemini::Rule::new(Outcome::Raw(Raw {
             status: 404,
             body: recorded("err-404-model-not-found"),
             content_type: None,

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use lookout::drill::stand_in::{Behaviour, Outcome};
+use lookout::drill::fake_gemini::{Behaviour, Outcome};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -39,7 +39,7 @@ fn an_id(folder: &Path, status: &str) -> String {
 /// A folder whose photographs have all been reviewed.
 async fn reviewed(
     behaviour: Behaviour,
-) -> (tempfile::TempDir, lookout::drill::stand_in::StandIn, u64) {
+) -> (tempfile::TempDir, lookout::drill::fake_gemini::FakeGemini, u64) {
     let stand_in = stand_in(behaviour).await;
     let folder = folder(&stand_in);
     let n_photos = add_photos(folder.path());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lookout::clock::SimClock;
-use lookout::drill::stand_in::{Behaviour, Looking, StandIn, StandInSettings};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings, Looking};
 use lookout::protocol::Line;
 use lookout::review::batch::{Preparer, Wish};
 use lookout::review::prompt::Prompt;
@@ -57,7 +57,7 @@ impl Preparer for AsTheyAre {
 }
 
 /// The limits that the program is shipped with.
-pub(super) fn shipped(stand_in: &StandIn, max_in_flight: u32) -> ReviewerSettings {
+pub(super) fn shipped(stand_in: &FakeGemini, max_in_flight: u32) -> ReviewerSettings {
     ReviewerSettings {
         max_in_flight,
         connect_timeout: Duration::from_secs(10),
@@ -68,9 +68,9 @@ pub(super) fn shipped(stand_in: &StandIn, max_in_flight: u32) -> ReviewerSetting
     }
 }
 
-pub(super) async fn stand_in(behaviour: Behaviour) -> StandIn {
+pub(super) async fn stand_in(behaviour: Behaviour) -> FakeGemini {
     let behaviour = Behaviour { looking: Looking::Bytes, ..behaviour };
-    StandIn::start(StandInSettings { port: 0, behaviour }).await.unwrap()
+    FakeGemini::start(FakeGeminiSettings { port: 0, behaviour }).await.unwrap()
 }
 
 /// What came of a run.

@@ -1,4 +1,4 @@
-//! What is said when Lookout itself is the trouble: its channels, its disk, its own absence, its loops,
+//! What is said when Lookout itself is the trouble: its channels, its disk, its own downtime, its loops,
 //! its files.
 //!
 //! Invariant: each text says what still works.
@@ -6,7 +6,7 @@
 use super::{Text, sentences};
 use crate::alert::message::facts::{View, advice, step};
 use crate::alert::message::words;
-use crate::watch::Away;
+use crate::watch::DowntimeCause;
 
 pub(super) fn channel_broken(view: &View<'_>) -> Text {
     let channel = view.facts.provider.as_deref().unwrap_or("a channel");
@@ -79,20 +79,20 @@ pub(super) fn was_blind(view: &View<'_>) -> Text {
         let runs = words::counted(n.into(), "run was due", "runs were due");
         lead.push(format!("{runs} in that time and not watched."));
     }
-    let (what, find_out) = match view.facts.away.unwrap_or(Away::Down) {
-        Away::Down => (
+    let (what, find_out) = match view.facts.downtime_cause.unwrap_or(DowntimeCause::Down) {
+        DowntimeCause::Down => (
             "Lookout itself was not running",
             "Find out why: a restart, a full disk, a suspended machine?",
         ),
-        Away::Suspended => (
+        DowntimeCause::Suspended => (
             "the machine was asleep",
             "Keep it awake when runs are due, or let Lookout run on one that does not sleep.",
         ),
-        Away::ClockSet => (
+        DowntimeCause::ClockSet => (
             "the clock of the machine was set forward",
             "See that its time service (NTP) runs and nobody sets the clock by hand.",
         ),
-        Away::HeldUp => (
+        DowntimeCause::HeldUp => (
             "Lookout stood still",
             "Find out why: a machine with too little memory or processor time, a stopped process?",
         ),

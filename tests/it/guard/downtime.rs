@@ -134,7 +134,7 @@ async fn a_conductor_that_does_not_come_back_makes_no_news_of_a_window_either() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_asked_for_without_a_daemon_leaves_the_absence_to_the_daemon_that_comes() {
+async fn a_run_that_is_asked_for_without_a_daemon_leaves_the_downtime_to_the_daemon_that_comes() {
     let mut world = all_good();
     world.run_for(HOUR).await;
     // From 01:30 to 04:35 nobody is there; then one run by hand, until 05:05.

@@ -58,7 +58,7 @@ impl Plan {
 }
 
 /// A listener on loopback that opens and closes by plan.
-pub(super) struct Door {
+pub(super) struct SwitchableListener {
     address: SocketAddr,
     listener: Option<TcpListener>,
     plan: watch::Receiver<Plan>,
@@ -75,7 +75,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-impl Door {
+impl SwitchableListener {
     /// Binds the port; `obeyed` tells the number of the last plan that is in force.
     pub(super) fn open(
         port: u16,
@@ -109,7 +109,7 @@ impl Door {
     }
 }
 
-impl Listener for Door {
+impl Listener for SwitchableListener {
     type Io = Cuttable;
     type Addr = SocketAddr;
 

@@ -1,6 +1,6 @@
-//! Slots that fell into a time in which Lookout was not there: which is caught up, which are given up.
+//! Downtime of Lookout: which of its slots are caught up, and which are given up.
 //!
-//! Pure. An absence is any time without a sign of life: the daemon was down, the machine slept, the
+//! Pure. Downtime is any time without a sign of life: the daemon was down, the machine slept, the
 //! wall clock was set forward. Slots whose deadline is still ahead are none of its business.
 //! Invariant: at most one slot of a schedule is caught up, and never beside one that may start anyway.
 
@@ -8,52 +8,26 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::Extent;
-use super::decide::held_back;
-use super::ledger::{AbsenceAccount, DroppedSlot, Origin, Pause, PlannedSlot};
+use super::hold::held_back;
+use super::ledger::{DowntimeAccount, DowntimeCause, DroppedSlot, Origin, Pause, PlannedSlot};
 use crate::clock::Clock;
 use crate::schedule::slot::box_for_catch_up;
 use crate::schedule::{CatchUp, Schedule, ScheduleName};
 
-/// Without a sign of life for so long, Lookout was not there. The loop steps every second; a busy
+/// The shortest downtime: without a sign of life for this long, Lookout was not there. The loop steps every second; a busy
 /// machine may hold it up for some.
-pub const ABSENT_AFTER: TimeDelta = TimeDelta::seconds(15);
+pub const MIN_DOWNTIME: TimeDelta = TimeDelta::seconds(15);
 
 /// A caught-up run's box is at least this share of the schedule's, or it is not worth a run.
-const LEAST_SHARE_OF_BOX: u32 = 10;
-
-/// Why Lookout was not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Why {
-    /// It was not running.
-    Down,
-    /// The machine slept.
-    Suspended,
-    /// The wall clock was set forward over it.
-    ClockSet,
-    /// It was there and did not move: stopped, or starved.
-    HeldUp,
-}
-
-impl Why {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Down => "Lookout was not there",
-            Self::Suspended => "the machine was asleep",
-            Self::ClockSet => "the clock was set forward",
-            Self::HeldUp => "Lookout stood still",
-        }
-    }
-}
+const MIN_BOX_SHARE: u32 = 10;
 
 /// All three clocks at one moment. Between two of them it can be told what happened: the wall clock
 /// alone is set, the boot clock counts sleep, and the timers' clock does not.
 #[derive(Clone, Copy, Debug)]
-pub struct Reading {
+pub struct ClockSample {
     /// Wall time.
     pub wall: DateTime<Utc>,
     /// Boot time.
@@ -62,7 +36,7 @@ pub struct Reading {
     pub timer: Instant,
 }
 
-impl Reading {
+impl ClockSample {
     /// Now; `wall` is the time that the caller's step goes by.
     #[must_use]
     pub fn take(clock: &dyn Clock, wall: DateTime<Utc>) -> Self {
@@ -87,40 +61,40 @@ fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }
 
-/// An absence that has just ended.
+/// A downtime that has just ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
+pub struct Downtime {
     /// Last sign of life.
     pub from: DateTime<Utc>,
     /// Now.
     pub to: DateTime<Utc>,
     /// What it was.
-    pub why: Why,
+    pub cause: DowntimeCause,
 }
 
-impl Gap {
-    /// The gap since a sign of life that an earlier daemon left, if it is one.
+impl Downtime {
+    /// The downtime since a sign of life that an earlier daemon left, if it is one.
     #[must_use]
     pub fn since_sign(last_seen: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<Self> {
         let from = last_seen?;
-        (now - from > ABSENT_AFTER).then_some(Self { from, to: now, why: Why::Down })
+        (now - from > MIN_DOWNTIME).then_some(Self { from, to: now, cause: DowntimeCause::Down })
     }
 
-    /// The gap between two steps of one loop, if it is one.
+    /// The downtime between two steps of one loop, if it is one.
     #[must_use]
-    pub fn between(before: &Reading, now: &Reading) -> Option<Self> {
+    pub fn between(before: &ClockSample, now: &ClockSample) -> Option<Self> {
         let length = now.wall - before.wall;
-        if length <= ABSENT_AFTER {
+        if length <= MIN_DOWNTIME {
             return None;
         }
-        let why = if now.clock_set_since(before) > length / 2 {
-            Why::ClockSet
+        let cause = if now.clock_set_since(before) > length / 2 {
+            DowntimeCause::ClockSet
         } else if delta(now.slept_since(before)) > length / 2 {
-            Why::Suspended
+            DowntimeCause::Suspended
         } else {
-            Why::HeldUp
+            DowntimeCause::HeldUp
         };
-        Some(Self { from: before.wall, to: now.wall, why })
+        Some(Self { from: before.wall, to: now.wall, cause })
     }
 
     /// Whether a deadline fell into it.
@@ -132,7 +106,7 @@ impl Gap {
     fn reason(&self) -> String {
         format!(
             "{} from {} to {} UTC",
-            self.why.words(),
+            self.cause.words(),
             self.from.format("%Y-%m-%d %H:%M:%S"),
             self.to.format("%Y-%m-%d %H:%M:%S")
         )
@@ -142,8 +116,8 @@ impl Gap {
 /// What the account is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct Ground<'a> {
-    /// The absence.
-    pub gap: Gap,
+    /// Which.
+    pub downtime: Downtime,
     /// Whether all its slots have been written down.
     pub extent: Extent,
     /// Unclaimed slots whose start has come.
@@ -156,26 +130,26 @@ pub struct Ground<'a> {
     pub held: &'a [ScheduleName],
 }
 
-/// What becomes of slots that fell into an absence.
+/// What becomes of slots that fell into a downtime.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accounts {
     /// They would not have been run anyway: nobody missed anything.
     pub excused: Vec<DroppedSlot>,
     /// The others.
-    pub absence: AbsenceAccount,
+    pub account: DowntimeAccount,
 }
 
 /// The account. Of a part, each schedule's newest slot is left for the next: it may be the one that
 /// is caught up.
 #[must_use]
 pub fn account(ground: Ground<'_>) -> Accounts {
-    let Ground { gap, due, .. } = ground;
+    let Ground { downtime, due, .. } = ground;
     let mut accounts = Accounts {
         excused: Vec::new(),
-        absence: AbsenceAccount {
-            from: gap.from,
-            to: gap.to,
-            why: gap.why,
+        account: DowntimeAccount {
+            from: downtime.from,
+            to: downtime.to,
+            cause: downtime.cause,
             extent: ground.extent,
             unobserved: Vec::new(),
             caught_up: Vec::new(),
@@ -188,8 +162,8 @@ pub fn account(ground: Ground<'_>) -> Accounts {
     let mut starting: HashSet<&ScheduleName> = HashSet::new();
     for slot in due {
         let name = &slot.slot.schedule;
-        if !gap.holds(slot.start_by) {
-            if slot.start_by >= gap.to {
+        if !downtime.holds(slot.start_by) {
+            if slot.start_by >= downtime.to {
                 starting.insert(name);
             }
             continue;
@@ -207,21 +181,21 @@ pub fn account(ground: Ground<'_>) -> Accounts {
             Extent::Whole if starting.contains(name) || held.contains(name) => {}
             Extent::Whole => {
                 let configured = configured.get(name).copied();
-                if let Some(slot) = worth_catching_up(configured, &slots, gap.to) {
+                if let Some(slot) = worth_catching_up(configured, &slots, downtime.to) {
                     slots.pop();
-                    let start_by = gap.to + delta(slot.schedule.start_grace);
-                    accounts.absence.caught_up.push((slot.slot.clone(), start_by));
+                    let start_by = downtime.to + delta(slot.schedule.start_grace);
+                    accounts.account.caught_up.push((slot.slot.clone(), start_by));
                 }
             }
         }
-        let given_up = slots.into_iter().map(|slot| (slot.slot.clone(), gap.reason()));
-        accounts.absence.unobserved.extend(given_up);
+        let given_up = slots.into_iter().map(|slot| (slot.slot.clone(), downtime.reason()));
+        accounts.account.unobserved.extend(given_up);
     }
     accounts
 }
 
 /// The slot as a dropped one, if its schedule was paused or in maintenance when it was due: then it is
-/// not for its absence that it was not run.
+/// not because of the downtime that it was not run.
 #[must_use]
 pub fn excuse(slot: &PlannedSlot, schedule: &Schedule, pauses: &[Pause]) -> Option<DroppedSlot> {
     let due_at = slot.slot.due_at;
@@ -231,7 +205,7 @@ pub fn excuse(slot: &PlannedSlot, schedule: &Schedule, pauses: &[Pause]) -> Opti
             && pause.until.is_none_or(|until| until > due_at)
     });
     let (cause, reason) = held_back(slot, schedule, pause)?;
-    Some(DroppedSlot { slot: slot.slot.clone(), cause, reason, absence: None })
+    Some(DroppedSlot { slot: slot.slot.clone(), cause, reason, downtime: None })
 }
 
 /// The latest fallen slot, if it is to be run now.
@@ -250,5 +224,5 @@ fn worth_catching_up<'a>(
 #[must_use]
 pub fn time_box(schedule: &Schedule, slot: &PlannedSlot, now: DateTime<Utc>) -> Option<Duration> {
     let time_box = box_for_catch_up(schedule, &slot.slot, now);
-    (!time_box.is_zero() && time_box >= schedule.time_box / LEAST_SHARE_OF_BOX).then_some(time_box)
+    (!time_box.is_zero() && time_box >= schedule.time_box / MIN_BOX_SHARE).then_some(time_box)
 }

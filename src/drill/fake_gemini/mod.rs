@@ -8,10 +8,10 @@
 mod answer;
 mod behaviour;
 mod check;
-mod door;
 mod envelope;
 mod fields;
-mod look;
+mod image_stats;
+mod listener;
 mod models;
 mod request;
 mod routes;
@@ -32,7 +32,7 @@ pub use stats::{Minute, Stats};
 
 /// How to start a stand-in.
 #[derive(Clone, Debug, Default)]
-pub struct StandInSettings {
+pub struct FakeGeminiSettings {
     /// 0: any free one.
     pub port: u16,
     /// From the first call on.
@@ -41,7 +41,7 @@ pub struct StandInSettings {
 
 /// A running stand-in; it stops when this is dropped.
 #[derive(Debug)]
-pub struct StandIn {
+pub struct FakeGemini {
     /// `http://127.0.0.1:PORT`, to be given as the reviewer's `base_url`.
     pub base_url: String,
     shared: Arc<routes::Shared>,
@@ -50,19 +50,20 @@ pub struct StandIn {
     stop: CancellationToken,
 }
 
-impl StandIn {
+impl FakeGemini {
     /// Binds the port and starts serving.
     ///
     /// # Errors
     /// When the port can't be had.
     #[expect(clippy::unused_async, reason = "must be called inside a runtime, and says so")]
-    pub async fn start(settings: StandInSettings) -> io::Result<Self> {
+    pub async fn start(settings: FakeGeminiSettings) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let (shared, plan) = routes::Shared::new(settings.behaviour, stop.clone());
         let (obeyed_in, obeyed) = watch::channel(0);
-        let door = door::Door::open(settings.port, plan, obeyed_in, stop.clone())?;
-        let base_url = format!("http://{}", door.address());
-        let serve = axum::serve(door, routes::router(Arc::clone(&shared)))
+        let listener =
+            listener::SwitchableListener::open(settings.port, plan, obeyed_in, stop.clone())?;
+        let base_url = format!("http://{}", listener.address());
+        let serve = axum::serve(listener, routes::router(Arc::clone(&shared)))
             .with_graceful_shutdown(stop.clone().cancelled_owned());
         let server = tokio::spawn(async move {
             // axum's serve ends only when told to; its error type is never made.
@@ -105,7 +106,7 @@ impl StandIn {
     }
 }
 
-impl Drop for StandIn {
+impl Drop for FakeGemini {
     fn drop(&mut self) {
         self.stop.cancel();
     }

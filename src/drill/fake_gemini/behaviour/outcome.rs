@@ -85,7 +85,7 @@ impl Outcome {
     }
 
     /// Whether listing models and counting tokens go on as if nothing were the matter.
-    pub(in crate::drill::stand_in) fn concerns_generating_only(&self) -> bool {
+    pub(in crate::drill::fake_gemini) fn concerns_generating_only(&self) -> bool {
         matches!(
             self,
             Self::QuotaPerMinute

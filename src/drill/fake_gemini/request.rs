@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::check::{decode_base64, field};
 use super::envelope::Refusal;
-use super::look::sha256_hex;
+use super::image_stats::sha256_hex;
 use super::models::Model;
 
 /// The types of picture that the service takes.

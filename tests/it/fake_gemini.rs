@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use lookout::drill::stand_in::{
-    Behaviour, Colour, MODEL_VERSION, Outcome, Quota, Raw, Refuse, Rule, StandIn, StandInSettings,
+use lookout::drill::fake_gemini::{
+    Behaviour, Colour, FakeGemini, FakeGeminiSettings, MODEL_VERSION, Outcome, Quota, Raw, Refuse,
+    Rule,
 };
 use lookout::http;
 use serde_json::{Value, json};
 
 const MODEL: &str = "gemini-3.5-flash-lite";
 
-async fn started(behaviour: Behaviour) -> StandIn {
-    StandIn::start(StandInSettings { port: 0, behaviour }).await.unwrap()
+async fn started(behaviour: Behaviour) -> FakeGemini {
+    FakeGemini::start(FakeGeminiSettings { port: 0, behaviour }).await.unwrap()
 }
 
 fn photo(name: &str) -> Vec<u8> {
@@ -68,7 +69,7 @@ fn client() -> reqwest::Client {
     http::client(Duration::from_secs(5)).unwrap()
 }
 
-async fn post(stand_in: &StandIn, key: &str, body: &Value) -> Answered {
+async fn post(stand_in: &FakeGemini, key: &str, body: &Value) -> Answered {
     let url = format!("{}/v1beta/models/{MODEL}:generateContent", stand_in.base_url);
     let mut request = client().post(url).json(body);
     if !key.is_empty() {

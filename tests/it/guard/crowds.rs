@@ -1,4 +1,4 @@
-//! Thousands of schedules, and absences with thousands of slots: each step does a bounded part, and nothing
+//! Thousands of schedules, and downtimes with thousands of slots: each step does a bounded part, and nothing
 //! is left out.
 
 use std::time::Duration;
@@ -103,7 +103,7 @@ async fn a_crash_in_the_middle_of_a_long_account_still_makes_one_digest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_schedule_that_was_removed_during_a_long_absence_has_all_its_slots_accounted_for() {
+async fn a_schedule_that_was_removed_during_a_long_downtime_has_all_its_slots_accounted_for() {
     let mut world = World::new(vec![every_minute()], |_| good(2));
     world.run_for(secs(5)).await;
     world.configure(vec![]);

@@ -9,40 +9,40 @@ use super::{Behaviour, Outcome};
 
 /// What rules look at.
 #[derive(Clone, Debug, Default)]
-pub(in crate::drill::stand_in) struct Call<'a> {
-    pub(in crate::drill::stand_in) key: &'a str,
+pub(in crate::drill::fake_gemini) struct Call<'a> {
+    pub(in crate::drill::fake_gemini) key: &'a str,
     /// Of the first picture as sent.
-    pub(in crate::drill::stand_in) sha256: Option<&'a str>,
-    pub(in crate::drill::stand_in) corner: Option<[u8; 3]>,
+    pub(in crate::drill::fake_gemini) sha256: Option<&'a str>,
+    pub(in crate::drill::fake_gemini) corner: Option<[u8; 3]>,
 }
 
 /// A behaviour in use: what of it is used up, and the random numbers.
 #[derive(Debug)]
-pub(in crate::drill::stand_in) struct Active {
-    pub(in crate::drill::stand_in) behaviour: Behaviour,
+pub(in crate::drill::fake_gemini) struct Active {
+    pub(in crate::drill::fake_gemini) behaviour: Behaviour,
     used: Vec<u64>,
     random: fastrand::Rng,
 }
 
 impl Active {
-    pub(in crate::drill::stand_in) fn new(behaviour: Behaviour) -> Self {
+    pub(in crate::drill::fake_gemini) fn new(behaviour: Behaviour) -> Self {
         let used = vec![0; behaviour.rules.len()];
         let random = fastrand::Rng::with_seed(behaviour.seed);
         Self { behaviour, used, random }
     }
 
     /// Latency of the next call.
-    pub(in crate::drill::stand_in) fn latency(&mut self) -> Duration {
+    pub(in crate::drill::fake_gemini) fn latency(&mut self) -> Duration {
         self.behaviour.latency + self.behaviour.jitter.mul_f64(self.random.f64())
     }
 
     /// Whether a rule looks at the picture itself, so that it must be decoded first.
-    pub(in crate::drill::stand_in) fn needs_corner(&self) -> bool {
+    pub(in crate::drill::fake_gemini) fn needs_corner(&self) -> bool {
         self.behaviour.rules.iter().any(|rule| rule.corner.is_some())
     }
 
     /// What becomes of a call, `elapsed` after the behaviour was set.
-    pub(in crate::drill::stand_in) fn outcome(
+    pub(in crate::drill::fake_gemini) fn outcome(
         &mut self,
         elapsed: Duration,
         call: &Call<'_>,

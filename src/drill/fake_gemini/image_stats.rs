@@ -26,7 +26,7 @@ const MAX_ALLOC: u64 = 300 * 1024 * 1024;
 
 /// The measurements. Shares are between 0 and 1.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Look {
+pub(super) struct ImageStats {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) brightness: f64,
@@ -53,12 +53,14 @@ pub(super) fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 /// Looks at a picture; `None`: it can't be processed.
-pub(super) fn look(bytes: &[u8], mime_type: &str, looking: Looking) -> Option<Look> {
+pub(super) fn image_stats(bytes: &[u8], mime_type: &str, looking: Looking) -> Option<ImageStats> {
     let digest = Sha256::digest(bytes);
     let print = digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     if is_heif(bytes) {
         // There is no HEIC decoder here; the container's head must do.
-        return mime_type.starts_with("image/hei").then(|| Look { print, ..Look::default() });
+        return mime_type
+            .starts_with("image/hei")
+            .then(|| ImageStats { print, ..ImageStats::default() });
     }
     let format = image::guess_format(bytes).ok()?;
     if !matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP) {
@@ -67,7 +69,7 @@ pub(super) fn look(bytes: &[u8], mime_type: &str, looking: Looking) -> Option<Lo
     if looking == Looking::Bytes {
         let (width, height) =
             ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().ok()?;
-        return Some(Look { width, height, print, ..Look::default() });
+        return Some(ImageStats { width, height, print, ..ImageStats::default() });
     }
     let picture = if format == ImageFormat::Jpeg { jpeg(bytes)? } else { other(bytes, format)? };
     let (width, height) = (picture.width(), picture.height());
@@ -75,7 +77,7 @@ pub(super) fn look(bytes: &[u8], mime_type: &str, looking: Looking) -> Option<Lo
         return None;
     }
     let small = picture.thumbnail(MEASURED_EDGE.min(width), MEASURED_EDGE.min(height)).to_rgb8();
-    Some(Look { width, height, print, ..measure(&small) })
+    Some(ImageStats { width, height, print, ..measure(&small) })
 }
 
 /// ISO base media file with a HEIF brand.
@@ -118,10 +120,10 @@ fn is_skin([r, g, b]: [u8; 3]) -> bool {
     r > 95 && g > 40 && b > 20 && spread > 15 && r > g && r > b && r.abs_diff(g) > 15
 }
 
-fn measure(picture: &RgbImage) -> Look {
+fn measure(picture: &RgbImage) -> ImageStats {
     let (width, height) = picture.dimensions();
     let mut counts = [0_u32; 64];
-    let mut sums = Look::default();
+    let mut sums = ImageStats::default();
     for (x, y, pixel) in picture.enumerate_pixels() {
         let rgb @ [r, g, b] = pixel.0;
         let light = luma(rgb);
@@ -142,7 +144,7 @@ fn measure(picture: &RgbImage) -> Look {
     }
     let n = f64::from(width * height);
     let top = counts.iter().copied().max().unwrap_or(0);
-    Look {
+    ImageStats {
         brightness: sums.brightness / n,
         saturation: sums.saturation / n,
         ink: sums.ink / n,
@@ -152,7 +154,7 @@ fn measure(picture: &RgbImage) -> Look {
         edges: sums.edges / n,
         top_colour: f64::from(top) / n,
         corner: Some(corner(picture)),
-        ..Look::default()
+        ..ImageStats::default()
     }
 }
 
@@ -193,10 +195,10 @@ mod tests {
     fn a_picture_is_measured_the_same_each_time() {
         let red = RgbImage::from_pixel(200, 100, Rgb([200, 20, 20]));
         let bytes = jpeg_of(&red);
-        let first = look(&bytes, "image/jpeg", Looking::Pixels).unwrap();
+        let first = image_stats(&bytes, "image/jpeg", Looking::Pixels).unwrap();
         assert_eq!((first.width, first.height), (200, 100));
         assert!(first.deep_red > 0.95 && first.top_colour > 0.95 && first.edges < 0.01);
-        assert_eq!(look(&bytes, "image/jpeg", Looking::Pixels), Some(first));
+        assert_eq!(image_stats(&bytes, "image/jpeg", Looking::Pixels), Some(first));
     }
 
     #[test]
@@ -204,9 +206,9 @@ mod tests {
         let bytes = jpeg_of(&RgbImage::from_fn(300, 300, |x, y| {
             Rgb([u8::try_from(x * y % 256).unwrap(), 0, 0])
         }));
-        assert!(look(&bytes[..bytes.len() / 2], "image/jpeg", Looking::Pixels).is_none());
-        assert!(look(b"<html>not found</html>", "image/jpeg", Looking::Pixels).is_none());
-        assert!(look(b"GIF89a\x01\x00\x01\x00", "image/png", Looking::Bytes).is_none());
+        assert!(image_stats(&bytes[..bytes.len() / 2], "image/jpeg", Looking::Pixels).is_none());
+        assert!(image_stats(b"<html>not found</html>", "image/jpeg", Looking::Pixels).is_none());
+        assert!(image_stats(b"GIF89a\x01\x00\x01\x00", "image/png", Looking::Bytes).is_none());
     }
 
     #[test]
@@ -214,7 +216,7 @@ mod tests {
         let marked = RgbImage::from_fn(1000, 800, |x, y| {
             if x < 100 && y < 80 { Rgb([255, 0, 255]) } else { Rgb([30, 120, 60]) }
         });
-        let seen = look(&jpeg_of(&marked), "image/jpeg", Looking::Pixels).unwrap();
+        let seen = image_stats(&jpeg_of(&marked), "image/jpeg", Looking::Pixels).unwrap();
         let [r, g, b] = seen.corner.unwrap();
         assert!(r > 230 && g < 25 && b > 230, "{r} {g} {b}");
     }

@@ -75,14 +75,14 @@ pub(super) mod span {
         E::custom(format!("`{text}` is no duration; write it as \"200ms\", \"1.5s\" or \"8m\""))
     }
 
-    pub(in crate::drill::stand_in::behaviour) fn serialize<S: Serializer>(
+    pub(in crate::drill::fake_gemini::behaviour) fn serialize<S: Serializer>(
         value: &Duration,
         to: S,
     ) -> Result<S::Ok, S::Error> {
         to.serialize_str(&format!("{}ms", value.as_millis()))
     }
 
-    pub(in crate::drill::stand_in::behaviour) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::drill::fake_gemini::behaviour) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Duration, D::Error> {
         read(&Written::deserialize(from)?)
@@ -94,7 +94,7 @@ pub(super) mod span_option {
     use serde::{Deserializer, Serializer};
 
     #[expect(clippy::ref_option, reason = "serde's `with` passes a reference to the field")]
-    pub(in crate::drill::stand_in::behaviour) fn serialize<S: Serializer>(
+    pub(in crate::drill::fake_gemini::behaviour) fn serialize<S: Serializer>(
         value: &Option<Duration>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
@@ -104,7 +104,7 @@ pub(super) mod span_option {
         }
     }
 
-    pub(in crate::drill::stand_in::behaviour) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::drill::fake_gemini::behaviour) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<Duration>, D::Error> {
         Option::<span::Written>::deserialize(from)?.map(|w| span::read(&w)).transpose()

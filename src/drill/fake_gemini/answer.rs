@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::review::reviewer::Answer;
 
 use super::behaviour::Outcome;
-use super::look::Look;
+use super::image_stats::ImageStats;
 use super::models::Model;
 use super::request::Request;
 
@@ -19,7 +19,7 @@ pub const MODEL_VERSION: &str = "lookout-stand-in";
 const MAX_DEPTH: usize = 16;
 
 /// What the stand-in says of a picture. Each line is a measurement, not a judgement.
-pub(super) fn opinion(look: &Look) -> Answer {
+pub(super) fn opinion(look: &ImageStats) -> Answer {
     let text_present = look.ink > 0.55 && look.edges > 0.08 && look.saturation < 0.35;
     let humans = look.skin > 0.08;
     let mut answer = Answer {
@@ -41,7 +41,7 @@ pub(super) fn opinion(look: &Look) -> Answer {
     answer
 }
 
-fn details(look: &Look, answer: &Answer) -> String {
+fn details(look: &ImageStats, answer: &Answer) -> String {
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
     let measured = if look.corner.is_some() {
         format!(
@@ -125,7 +125,7 @@ fn text(request: &Request, opinion: &Answer) -> String {
 
 /// Tokens of a picture: its budget, as a grid of its own proportions. With 1120 this gives the
 /// recorded 1088 (597x566), 1102 (400x301) and 1102 (637x821).
-fn picture_tokens(look: &Look, budget: u32) -> u64 {
+fn picture_tokens(look: &ImageStats, budget: u32) -> u64 {
     if budget == 258 || look.width == 0 || look.height == 0 {
         return budget.into();
     }
@@ -144,7 +144,7 @@ fn picture_tokens(look: &Look, budget: u32) -> u64 {
 }
 
 /// Input tokens of a request: text, pictures.
-pub(super) fn tokens_in(request: &Request, model: &Model, looks: &[Look]) -> (u64, u64) {
+pub(super) fn tokens_in(request: &Request, model: &Model, looks: &[ImageStats]) -> (u64, u64) {
     let pictures = request
         .pictures
         .iter()
@@ -192,7 +192,7 @@ pub(super) struct Answering<'a> {
     pub(super) request: &'a Request,
     pub(super) tokens: (u64, u64),
     /// Of the first picture; the default if there is none.
-    pub(super) look: &'a Look,
+    pub(super) look: &'a ImageStats,
     /// Running number of the call, for `responseId`.
     pub(super) call: u64,
 }
@@ -341,22 +341,22 @@ fn ratings(blocked: &str) -> Value {
 mod tests {
     use super::*;
 
-    fn look(width: u32, height: u32) -> Look {
-        Look { width, height, ..Look::default() }
+    fn image_stats(width: u32, height: u32) -> ImageStats {
+        ImageStats { width, height, ..ImageStats::default() }
     }
 
     #[test]
     fn pictures_cost_what_recordings_show() {
-        assert_eq!(picture_tokens(&look(597, 566), 1120), 1088);
-        assert_eq!(picture_tokens(&look(400, 301), 1120), 1102);
-        assert_eq!(picture_tokens(&look(637, 821), 1120), 1102);
-        assert_eq!(picture_tokens(&look(597, 566), 258), 258);
-        assert_eq!(picture_tokens(&look(0, 0), 1120), 1120, "passed through, size unknown");
+        assert_eq!(picture_tokens(&image_stats(597, 566), 1120), 1088);
+        assert_eq!(picture_tokens(&image_stats(400, 301), 1120), 1102);
+        assert_eq!(picture_tokens(&image_stats(637, 821), 1120), 1102);
+        assert_eq!(picture_tokens(&image_stats(597, 566), 258), 258);
+        assert_eq!(picture_tokens(&image_stats(0, 0), 1120), 1120, "passed through, size unknown");
     }
 
     #[test]
     fn an_answer_follows_any_schema() {
-        let known = serde_json::to_value(opinion(&look(10, 10))).unwrap();
+        let known = serde_json::to_value(opinion(&image_stats(10, 10))).unwrap();
         let schema = json!({"type": "OBJECT", "properties": {
             "humans": {"type": "boolean"}, "score": {"type": "integer", "minimum": 3},
             "labels": {"type": "array", "minItems": 2, "items": {"enum": ["a", "b"]}},
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn an_opinion_names_itself() {
-        let answer = opinion(&look(10, 10));
+        let answer = opinion(&image_stats(10, 10));
         assert!(answer.details.contains("no model has looked at this picture"));
         assert!(!answer.humans && !answer.nudity);
     }

@@ -1,4 +1,4 @@
-//! Kept: how much of what runs have written stays on the disk, in all and for each schedule.
+//! Retention: how much of what runs have written stays on the disk, in all and for each schedule.
 //!
 //! [`too_old`] decides, [`Sweeper`] looks and removes; how much one run may write is its keeper's
 //! business. The rows of a run stay when its files are gone.
@@ -18,11 +18,11 @@ use crate::storage::StorageError;
 
 /// Between two looks. A job that runs every second and fills its log each time writes 400 MB within
 /// it; any other one less than a hundredth of that.
-const LOOK_EVERY: Duration = Duration::from_secs(300);
+const POLL_INTERVAL: Duration = Duration::from_secs(300);
 
 /// How much stays, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeptLimits {
+pub struct RetentionLimits {
     /// Of one schedule.
     pub per_schedule: u64,
     /// Of all together.
@@ -41,7 +41,7 @@ struct Files {
 fn too_old<'a>(
     newest_first: impl Iterator<Item = (&'a str, &'a Files)>,
     open: &HashSet<String>,
-    limits: KeptLimits,
+    limits: RetentionLimits,
 ) -> Vec<String> {
     let mut in_all = 0;
     let mut of_schedule: HashMap<Option<&str>, u64> = HashMap::new();
@@ -69,7 +69,7 @@ fn too_old<'a>(
 pub struct Sweeper {
     state_dir: PathBuf,
     ledger: Arc<dyn Ledger>,
-    limits: KeptLimits,
+    limits: RetentionLimits,
     /// Runs that are over, whose files no longer change.
     measured: HashMap<String, Files>,
 }
@@ -77,7 +77,7 @@ pub struct Sweeper {
 impl Sweeper {
     /// Of the runs below one state directory.
     #[must_use]
-    pub fn new(state_dir: PathBuf, ledger: Arc<dyn Ledger>, limits: KeptLimits) -> Self {
+    pub fn new(state_dir: PathBuf, ledger: Arc<dyn Ledger>, limits: RetentionLimits) -> Self {
         Self { state_dir, ledger, limits, measured: HashMap::new() }
     }
 
@@ -91,7 +91,7 @@ impl Sweeper {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
             }
         }
     }
@@ -122,7 +122,7 @@ fn sweep(
     found: HashSet<String>,
     open: &HashSet<String>,
     mut measured: HashMap<String, Files>,
-    limits: KeptLimits,
+    limits: RetentionLimits,
 ) -> io::Result<(HashMap<String, Files>, usize)> {
     measured.retain(|run, _| found.contains(run));
     for run in found {
@@ -184,7 +184,7 @@ fn measure(state_dir: &Path, run: &str) -> Files {
 mod tests {
     use super::*;
 
-    const LIMITS: KeptLimits = KeptLimits { per_schedule: 100, in_all: 250 };
+    const LIMITS: RetentionLimits = RetentionLimits { per_schedule: 100, in_all: 250 };
 
     fn files(schedule: &str, n_bytes: u64) -> Files {
         Files { schedule: (!schedule.is_empty()).then(|| schedule.to_owned()), n_bytes }

@@ -24,10 +24,10 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{self, Answering};
 use super::behaviour::{Active, Behaviour, Call, Looking, Outcome};
 use super::check;
-use super::door::Plan;
 use super::envelope::{JSON, KEY_NOT_VALID, Refusal};
 use super::fields;
-use super::look::{Look, look};
+use super::image_stats::{ImageStats, image_stats};
+use super::listener::Plan;
 use super::models::{self, Model};
 use super::request::{Picture, Request, understand};
 use super::stats::{Counter, Stats, Window};
@@ -349,7 +349,7 @@ async fn respond(
     if needs_corner {
         (looks, request) = look_at(shared, request, Looking::Pixels).await;
     }
-    let corner = looks.as_ref().and_then(|looks: &Vec<Look>| looks.first()?.corner);
+    let corner = looks.as_ref().and_then(|looks: &Vec<ImageStats>| looks.first()?.corner);
     let outcome = {
         let mut inner = shared.inner();
         let elapsed = inner.since.elapsed();
@@ -378,7 +378,7 @@ async fn respond(
         let refusal = Refusal::quota(over.limit, over.value, model.name, over.again_in);
         return ("quota".to_owned(), refusal.into_response());
     }
-    let nothing = Look::default();
+    let nothing = ImageStats::default();
     let answering = Answering {
         request: &request,
         tokens,
@@ -397,14 +397,14 @@ async fn look_at(
     shared: &Shared,
     request: Request,
     looking: Looking,
-) -> (Option<Vec<Look>>, Request) {
+) -> (Option<Vec<ImageStats>>, Request) {
     let permit = Arc::clone(&shared.decoding).acquire_owned().await;
     let spawned = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let looks = request
             .pictures
             .iter()
-            .map(|Picture { bytes, mime_type, .. }| look(bytes, mime_type, looking))
+            .map(|Picture { bytes, mime_type, .. }| image_stats(bytes, mime_type, looking))
             .collect();
         (looks, request)
     });

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lookout::run::keeper::order::{Settings, order_for};
-use lookout::run::kept::{KeptLimits, Sweeper};
 use lookout::run::ledger::Ledger;
+use lookout::run::retention::{RetentionLimits, Sweeper};
 use lookout::run::{Run, RunId};
 use lookout::rundir::directory::RunDirectory;
 use lookout::schedule::Slot;
@@ -45,7 +45,7 @@ async fn old_files_go_and_a_run_that_goes_on_keeps_its_own() {
     assert_eq!(directories.len(), 4);
     assert_eq!(world.db.open_runs().await.unwrap().len(), 1);
 
-    let limits = KeptLimits { per_schedule: 350_000, in_all: 1_000_000 };
+    let limits = RetentionLimits { per_schedule: 350_000, in_all: 1_000_000 };
     let mut sweeper = Sweeper::new(state.path().to_owned(), Arc::new(world.db.clone()), limits);
     assert_eq!(sweeper.step().await.unwrap(), 1);
     let there: Vec<bool> = directories.iter().map(|directory| directory.path().exists()).collect();

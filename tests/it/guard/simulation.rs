@@ -136,10 +136,10 @@ fn assert_bad_slots_have_incidents(
             let began = incident.opened_at <= judged_at + set_back;
             let is_still_open =
                 incident.resolved_at.is_none_or(|until| until + set_back >= judged_at);
-            // An unobserved slot may be one that was to be caught up: its absence was told before.
-            let is_of_its_absence = incident.opened_at + set_back >= slot.due_at;
+            // An unobserved slot may be one that was to be caught up: its downtime was told before.
+            let is_of_its_downtime = incident.opened_at + set_back >= slot.due_at;
             if incident.kind == IncidentKind::WasBlind {
-                return slot.verdict == Some(Verdict::Unobserved) && began && is_of_its_absence;
+                return slot.verdict == Some(Verdict::Unobserved) && began && is_of_its_downtime;
             }
             may_be_told_as(slot.verdict.unwrap(), incident.kind)
                 && incident.schedule.as_deref() == Some(slot.schedule.as_str())

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use lookout::clock::SimClock;
 use lookout::pulse::Pulse;
 use lookout::watch::watchdog::WatchedLoop;
-use lookout::watch::{Away, Change, IncidentKind, Severity, Verdict};
+use lookout::watch::{Change, DowntimeCause, IncidentKind, Severity, Verdict};
 
 use crate::guard::scripts::{good, secs};
 use crate::guard::{World, hourly};
@@ -27,10 +27,10 @@ impl Puppet {
     }
 }
 
-/// A world whose bell and conductor are puppets.
+/// A world whose ticker and conductor are puppets.
 struct Watched {
     world: World,
-    bell: Puppet,
+    ticker: Puppet,
     conductor: Puppet,
 }
 
@@ -38,11 +38,11 @@ impl Watched {
     fn new() -> Self {
         let mut world = World::new(vec![hourly("review")], |_| good(1200));
         let puppet = || Puppet { pulse: Pulse::default(), clock: Arc::clone(&world.clock) };
-        let (bell, conductor) = (puppet(), puppet());
+        let (ticker, conductor) = (puppet(), puppet());
         world.watch_loops(vec![
             WatchedLoop {
-                name: "the bell",
-                beat: bell.pulse.subscribe(),
+                name: "the scheduler tick",
+                beat: ticker.pulse.subscribe(),
                 dead_after: secs(5),
                 severity: Severity::Warning,
             },
@@ -53,14 +53,14 @@ impl Watched {
                 severity: Severity::Critical,
             },
         ]);
-        Self { world, bell, conductor }
+        Self { world, ticker, conductor }
     }
 
     /// A second at a time; these move.
-    async fn seconds(&mut self, n: u32, bell: Moves, conductor: Moves) {
+    async fn seconds(&mut self, n: u32, ticker: Moves, conductor: Moves) {
         for _ in 0..n {
-            if bell == Moves::Yes {
-                self.bell.moves();
+            if ticker == Moves::Yes {
+                self.ticker.moves();
             }
             if conductor == Moves::Yes {
                 self.conductor.moves();
@@ -88,7 +88,7 @@ async fn a_dead_bell_is_told_once_within_seconds_and_its_return_too() {
     assert_eq!(watched.world.told(), told);
     let news = &watched.world.news[0];
     assert_eq!(news.incident.severity, Severity::Warning);
-    assert_eq!(news.facts.detail.as_deref(), Some("the bell has not moved for 6 s"));
+    assert_eq!(news.facts.detail.as_deref(), Some("the scheduler tick has not moved for 6 s"));
     watched.seconds(3, Moves::Yes, Moves::Yes).await;
     assert_eq!(watched.world.told().last(), Some(&(told[0].0, Change::Resolved)));
     assert_eq!(watched.world.told().len(), 2);
@@ -103,7 +103,10 @@ async fn a_starved_runtime_is_one_incident_that_gets_worse() {
     assert_eq!(watched.world.told(), vec![(kind, Change::Opened), (kind, Change::Raised)]);
     let news = &watched.world.news[1];
     assert_eq!(news.incident.severity, Severity::Critical);
-    assert_eq!(news.facts.provider.as_deref(), Some("the bell, the part that starts runs"));
+    assert_eq!(
+        news.facts.provider.as_deref(),
+        Some("the scheduler tick, the part that starts runs")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,22 +133,22 @@ async fn an_incident_of_the_daemon_before_is_resolved_when_everything_has_moved(
     assert_eq!(last, Some((IncidentKind::LookoutImpaired, Change::Resolved)));
 }
 
-/// Why the digest of an absence says that nobody was there.
-async fn told_absence(mut world: World) -> (Option<Away>, String) {
+/// Why the digest of a downtime says that nobody was there.
+async fn reported_downtime(mut world: World) -> (Option<DowntimeCause>, String) {
     world.run_for(HOUR / 2).await;
     assert_eq!(world.told(), vec![(IncidentKind::WasBlind, Change::Opened)]);
     let slots = world.slots().await;
     let unseen = slots.iter().find(|slot| slot.verdict == Some(Verdict::Unobserved)).unwrap();
-    (world.news[0].facts.away, unseen.reason.clone().unwrap())
+    (world.news[0].facts.downtime_cause, unseen.reason.clone().unwrap())
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_absence_is_told_with_what_it_was() {
+async fn a_downtime_is_told_with_what_it_was() {
     let mut world = World::new(vec![hourly("review")], |_| good(1200));
     world.run_for(HOUR).await;
     world.clock.sleep_machine(HOUR * 3);
-    let (away, reason) = told_absence(world).await;
-    assert_eq!(away, Some(Away::Suspended));
+    let (away, reason) = reported_downtime(world).await;
+    assert_eq!(away, Some(DowntimeCause::Suspended));
     assert_eq!(
         reason,
         "the machine was asleep from 2026-03-04 01:30:00 to 2026-03-04 04:30:00 UTC"
@@ -154,21 +157,21 @@ async fn an_absence_is_told_with_what_it_was() {
     let mut world = World::new(vec![hourly("review")], |_| good(1200));
     world.run_for(HOUR).await;
     world.clock.step_wall(TimeDelta::hours(3));
-    let (away, reason) = told_absence(world).await;
-    assert_eq!(away, Some(Away::ClockSet));
+    let (away, reason) = reported_downtime(world).await;
+    assert_eq!(away, Some(DowntimeCause::ClockSet));
     assert!(reason.starts_with("the clock was set forward from"), "{reason}");
 
     let mut world = World::new(vec![hourly("review")], |_| good(1200));
     world.run_for(HOUR).await;
     tokio::time::advance(HOUR * 3).await;
-    let (away, reason) = told_absence(world).await;
-    assert_eq!(away, Some(Away::HeldUp));
+    let (away, reason) = reported_downtime(world).await;
+    assert_eq!(away, Some(DowntimeCause::HeldUp));
     assert!(reason.starts_with("Lookout stood still from"), "{reason}");
 
     let mut world = World::new(vec![hourly("review")], |_| good(1200));
     world.run_for(HOUR).await;
     world.down_for(HOUR * 3).await;
-    let (away, reason) = told_absence(world).await;
-    assert_eq!(away, Some(Away::Down));
+    let (away, reason) = reported_downtime(world).await;
+    assert_eq!(away, Some(DowntimeCause::Down));
     assert!(reason.starts_with("Lookout was not there from"), "{reason}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 
-use super::ledger::{Ledger, Origin, Plan, PlannedSlot};
+use crate::run::ledger::{Ledger, Origin, Plan, PlannedSlot};
 use crate::schedule::slot::{due_between, next_after, start_at};
 use crate::schedule::{Schedule, ScheduleName, Slot};
 use crate::storage::StorageError;
@@ -22,15 +22,15 @@ const HORIZON: TimeDelta = TimeDelta::hours(2);
 const PLAN_EVERY: TimeDelta = TimeDelta::minutes(30);
 
 /// Rows ahead at most: a schedule of every second has them for three minutes.
-const MOST_AHEAD: usize = 200;
+const MAX_AHEAD: usize = 200;
 
-/// Slots of an absence that get their rows in one step, a week of every minute; a longer one takes
+/// Slots of a downtime that get their rows in one step, a week of every minute; a longer one takes
 /// more steps.
-pub(super) const MOST_BEHIND: usize = 10_080;
+pub(in crate::run) const MAX_BEHIND: usize = 10_080;
 
 /// Between the beginnings of two continuous boxes: with nothing to do, a box ends at once, and a job
 /// that fails at once must not be started without pause.
-pub(super) const CONTINUOUS_GAP: Duration = Duration::from_secs(60);
+pub(in crate::run) const CONTINUOUS_GAP: Duration = Duration::from_secs(60);
 
 /// What planning came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Planned {
     pub n_rows: usize,
     /// Rows that are new.
     pub n_new: usize,
-    /// Slots up to here have rows. Earlier than now: an absence with more slots than one step takes.
+    /// Slots up to here have rows. Earlier than now: a downtime with more slots than one step takes.
     pub until: DateTime<Utc>,
     /// When to plan again.
     pub again_at: DateTime<Utc>,
@@ -65,7 +65,7 @@ pub fn row(schedule: &Schedule, slot: Slot, origin: Origin) -> PlannedSlot {
         slot,
         schedule: schedule.clone(),
         origin,
-        absence: None,
+        downtime: None,
     }
 }
 
@@ -129,7 +129,7 @@ pub async fn extend(
     if plan.until >= now || plan.schedule.cadence == crate::schedule::Cadence::Continuous {
         return Ok(Planned { n_rows: 0, n_new: 0, until: now, again_at: now });
     }
-    let slots = due_between(&plan.schedule, plan.until, now, MOST_BEHIND);
+    let slots = due_between(&plan.schedule, plan.until, now, MAX_BEHIND);
     let until = cut_at(&slots).unwrap_or(now);
     let schedule = plan.schedule.clone();
     let n_rows = slots.len();
@@ -140,7 +140,7 @@ pub async fn extend(
 
 /// The last of these slots, if they are as many as one step takes: there may be more.
 fn cut_at(behind: &[Slot]) -> Option<DateTime<Utc>> {
-    behind.get(MOST_BEHIND - 1).map(|last| last.due_at)
+    behind.get(MAX_BEHIND - 1).map(|last| last.due_at)
 }
 
 async fn write(
@@ -150,7 +150,7 @@ async fn write(
     now: DateTime<Utc>,
     replace_after: Option<DateTime<Utc>>,
 ) -> Result<Planned, StorageError> {
-    let mut slots = due_between(schedule, from, now, MOST_BEHIND);
+    let mut slots = due_between(schedule, from, now, MAX_BEHIND);
     let (until, again_at) = match cut_at(&slots) {
         Some(last) => (last, now),
         None => {
@@ -167,7 +167,7 @@ async fn write(
 }
 
 fn ahead_of(schedule: &Schedule, from: DateTime<Utc>, now: DateTime<Utc>) -> Vec<Slot> {
-    let mut ahead = due_between(schedule, from, now + HORIZON, MOST_AHEAD);
+    let mut ahead = due_between(schedule, from, now + HORIZON, MAX_AHEAD);
     if ahead.is_empty() && from <= now + HORIZON {
         ahead.extend(next_after(schedule, from));
     }
@@ -183,7 +183,7 @@ fn ends_of(
 ) -> (DateTime<Utc>, DateTime<Utc>) {
     // Where the limit cut the list, the plan ends with its last slot.
     let until = match ahead.last() {
-        Some(last) if ahead.len() == MOST_AHEAD => last.due_at,
+        Some(last) if ahead.len() == MAX_AHEAD => last.due_at,
         Some(last) => last.due_at.max(now + HORIZON),
         None => from.max(now),
     };
