@@ -12,8 +12,6 @@ use crate::{is_test, rust_files, without_tests};
 /// any more fails.
 const STILL_THERE: &[(&str, &str)] = &[
     ("review::reviewer::gemini::client", "review::reviewer::gemini::one_try"),
-    ("run::decide", "run::downtime"),
-    ("run::ledger", "run::downtime"),
     ("config::files", "config::version"),
 ];
 
