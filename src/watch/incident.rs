@@ -122,7 +122,7 @@ fn over(mut tracked: Tracked, facts: &Facts, at: DateTime<Utc>) -> Applied {
     // What the beginning was called by; a good run does not say whom it did not miss.
     facts.provider = named.provider.or(facts.provider);
     facts.refused = named.refused.or(facts.refused);
-    facts.downtime_cause = named.away.or(facts.downtime_cause);
+    facts.downtime_cause = named.downtime_cause.or(facts.downtime_cause);
     facts.since = named.since.or(facts.since);
     open.facts = facts;
     news(tracked, Change::Resolved, at)
