@@ -3,13 +3,13 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use lookout::drill::stand_in::{Behaviour, StandIn, StandInSettings};
+use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings};
 use tokio::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_ctrl_c_says_what_happens_and_the_image_in_progress_is_finished() {
     let behaviour = Behaviour::slow(Duration::from_secs(2));
-    let gemini = StandIn::start(StandInSettings { port: 0, behaviour }).await.unwrap();
+    let gemini = FakeGemini::start(FakeGeminiSettings { port: 0, behaviour }).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let photo = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/photos/text.jpg");
     std::fs::create_dir(folder.path().join("images")).unwrap();
