@@ -40,11 +40,9 @@ const RETIRED: [&str; 23] = [
 /// Names that still hold one of them. May only become shorter: an entry that nothing is called any
 /// more fails.
 const STILL_CALLED: &[&str] = &[
-    "Bell",
     "Company",
     "Desk",
     "Patience",
-    "Ringer",
     "Seat",
     "Told",
     "Trouble",
@@ -71,8 +69,7 @@ const STILL_CALLED: &[&str] = &[
 ];
 
 /// Public types that share their name with two others or more. May only become shorter as well.
-const STILL_SHARED: &[&str] =
-    &["Claimed", "Fault", "Outcome", "Problem", "Reading", "Refusal", "Stepped"];
+const STILL_SHARED: &[&str] = &["Claimed", "Fault", "Outcome", "Problem", "Refusal", "Stepped"];
 
 #[test]
 fn nothing_is_called_by_a_word_that_was_given_up() {
