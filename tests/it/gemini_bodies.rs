@@ -158,7 +158,13 @@ fn what_a_model_or_the_service_says_is_clean_and_bounded() {
                 assert!(is_clean(&correction) && correction.len() < 1_000, "{correction}");
             }
             Reading::Prose { reason } => assert!(is_clean(&reason) && reason.len() < 1_000),
-            other => panic!("{other:?}"),
+            other @ (Reading::Answer(_)
+            | Reading::Empty { .. }
+            | Reading::Truncated
+            | Reading::Blocked { .. }
+            | Reading::Stopped { .. }
+            | Reading::AccountLimited
+            | Reading::Foreign { .. }) => panic!("{other:?}"),
         }
     }
     let error = serde_json::json!({"error": {"message": hostile}}).to_string();

@@ -233,8 +233,10 @@ impl Reloading {
     }
 }
 
+type Break = fn(&std::path::Path);
+
 /// What a slip of the hand, a half-written file or a wrong right makes of a file.
-fn ways_to_break() -> Vec<(&'static str, fn(&std::path::Path))> {
+fn ways_to_break() -> Vec<(&'static str, Break)> {
     vec![
         ("no TOML", |path| std::fs::write(path, "cron = \"0 *").unwrap()),
         ("an unknown key", |path| std::fs::write(path, BROKEN).unwrap()),

@@ -67,7 +67,7 @@ pub enum Looking {
     /// Decode every picture strictly; a broken one is refused as the service does.
     #[default]
     Pixels,
-    /// ImageStats at the container only and answer from a hash of the bytes. For measurements, where the
+    /// Look at the container only and answer from a hash of the bytes. For measurements, where the
     /// stand-in's own decoding would compete with what is measured.
     Bytes,
 }

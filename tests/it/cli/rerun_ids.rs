@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 const ID: &str = "0f9c2d1e-8a47-4c5b-9d3e-111111111111";
 
-/// A table whose ids are UUIDs, as PostgREST shows one (PostgreSQL's code 22P02).
+/// A table whose ids are UUIDs, as PostgREST shows one (code `22P02`).
 async fn postgrest(uri: Uri) -> Response {
     let url = url::Url::parse(&format!("http://x{uri}")).unwrap();
     let query: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
