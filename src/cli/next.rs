@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::Serialize;
 
-use super::output::table::{Cell, Table};
+use super::output::table::{Cell, Table, folded};
 use super::output::time;
 use super::output::{self, Format, JsonFlag, Output, Style, Tone};
 use super::{EXIT_OK, load_config, names};
@@ -131,7 +131,9 @@ fn print_pauses(ahead: &Ahead<'_>, style: Style, out: &mut impl Write) -> io::Re
     for schedule in ahead.schedules {
         let Some(pause) = ahead.pause_of(schedule) else { continue };
         let line = paused_text(pause, schedule, ahead.now);
-        writeln!(out, "{}", Tone::Warning.paint(&line, style))?;
+        for line in folded(&line, style.columns().unwrap_or(usize::MAX)) {
+            writeln!(out, "{}", Tone::Warning.paint(&line, style))?;
+        }
     }
     Ok(())
 }

@@ -85,7 +85,9 @@ fn print_schedules(status: &Status, style: Style, out: &mut impl Write) -> io::R
             (None, Some(reason)) => format!("{}: maintenance: {reason}", schedule.schedule),
             (None, None) => continue,
         };
-        writeln!(out, "{}", Tone::Warning.paint(&printable(&why), style))?;
+        for line in folded(&printable(&why), style.columns().unwrap_or(usize::MAX)) {
+            writeln!(out, "{}", Tone::Warning.paint(&line, style))?;
+        }
     }
     Ok(())
 }

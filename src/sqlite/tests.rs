@@ -125,7 +125,11 @@ fn what_is_purged_is_in_no_page_of_the_file_its_log_or_the_kept_copy() {
     Connection::open(&path)
         .unwrap()
         .execute_batch(
-            "INSERT INTO notes VALUES ('hunter22', ''); DELETE FROM notes WHERE author = '';
+            "PRAGMA secure_delete = OFF;
+             CREATE TABLE scrap (text);
+             INSERT INTO scrap VALUES ('a note that holds hunter22');
+             PRAGMA wal_checkpoint(TRUNCATE);
+             DROP TABLE scrap;
              PRAGMA application_id = 1;",
         )
         .unwrap();

@@ -437,8 +437,8 @@ fn one_wrong_value_in_lookout_toml_is_one_problem_that_names_it() {
         ("service = 5", "service", "a section"),
         ("[images]\nkind = \"http\"", "images.url", "address of the images is missing"),
         ("[images]\nurl = \"https://b/{job_id\"", "images.url", "braces"),
-        ("[images]\nurl = \"https://b/x.jpg\"", "images.url", "same for every picture"),
-        ("[images]\nurl = \"https://{job_id}.b/x\"", "images.url", "host's name"),
+        ("[images]\nurl = \"https://b/x.jpg\"", "images.url", "same for every image"),
+        ("[images]\nurl = \"https://{job_id}.b/x\"", "images.url", "host name must not"),
         ("[images]\nurl = \"ftp://b/{job_id}\"", "images.url", "not a web address"),
         ("[images]\nkind = \"s3\"", "images.bucket", "no bucket"),
         ("[reviewer]\nmodel = \"a b\"", "reviewer.model", "id of a model"),
@@ -451,7 +451,7 @@ fn one_wrong_value_in_lookout_toml_is_one_problem_that_names_it() {
             "reviewer.attempt_timeout",
             "\"90\" is not a duration",
         ),
-        ("[reviewer]\nattempt_timeout = \"0s\"", "reviewer.attempt_timeout", "longer than nothing"),
+        ("[reviewer]\nattempt_timeout = \"0s\"", "reviewer.attempt_timeout", "longer than zero"),
         (
             "[reviewer]\nattempt_timeout = \"2m\"\ntry_timeout = \"1m\"",
             "reviewer.attempt_timeout",
@@ -657,9 +657,9 @@ fn wrong_variables_are_named_with_their_line() {
             "SUPABASE_URL",
             "not a web address",
         ),
-        ("IMAGE_URL=https://b/x.jpg\nGEMINI_API_KEY=x", "IMAGE_URL", "same for every picture"),
+        ("IMAGE_URL=https://b/x.jpg\nGEMINI_API_KEY=x", "IMAGE_URL", "same for every image"),
         ("SLACK_WEBHOOK_URL=T0/B0/x", "SLACK_WEBHOOK_URL", "not a web address"),
-        ("ALERT_EMAIL_TO=a@example.com", "SMTP_URL", "no mail server"),
+        ("ALERT_EMAIL_TO=a@example.com", "SMTP_URL", "address of a mail server"),
         ("SMTP_URL=mail.example\nALERT_EMAIL_TO=a@example.com", "SMTP_URL", "smtps://"),
         ("LOOKOUT__SERVICE__BIDN=x", "LOOKOUT__SERVICE__BIDN", "did you mean `bind`?"),
         ("LOOKOUT__SERVCE__BIND=x", "LOOKOUT__SERVCE__BIND", "did you mean `service`?"),
@@ -709,7 +709,12 @@ fn files_stand_beside_the_configuration_wherever_lookout_is_started() {
 #[test]
 fn a_table_may_be_in_another_schema_but_not_in_the_embedded_database() {
     let toml = "[records]\nschema = \"app\"\n";
-    let supabase = [("SUPABASE_URL", "https://p.supabase.co"), ("SUPABASE_KEY", "fake")];
+    let supabase = [
+        ("SUPABASE_URL", "https://p.supabase.co"),
+        ("SUPABASE_KEY", "fake"),
+        ("GEMINI_API_KEY", "fake"),
+        ("IMAGE_URL", "https://bucket.example/{id}.jpg"),
+    ];
     let config = load(&[("lookout.toml", toml)], &supabase).unwrap();
     assert_eq!(config.review.records.schema.as_deref(), Some("app"));
     let problems = load(&[("lookout.toml", toml)], &[]).unwrap_err().to_string();

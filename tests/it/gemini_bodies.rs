@@ -441,7 +441,10 @@ fn no_damage_to_a_reply_makes_an_answer_of_it() {
         if let (Reading::Answer(answer), _) = read(&damaged) {
             answers += 1;
             let text = text_of(&damaged).expect("an answer from a reply without text");
-            assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), answer);
+            let mut sent: Answer = serde_json::from_str(&text).unwrap();
+            // Cleaned where it enters, so a blank or a control character may be gone.
+            sent.details = lookout::text::bounded(&sent.details, 2_000);
+            assert_eq!(sent, answer);
         }
     }
     // Damage to a detail or to the counters leaves the answer whole.

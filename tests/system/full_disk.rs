@@ -21,7 +21,7 @@ impl SmallDisk {
     fn mount(at: &Path) -> Self {
         std::fs::create_dir_all(at).unwrap();
         let out = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=4m", "lookout-test"])
+            .args(["-t", "tmpfs", "-o", "size=4m,mode=0700", "lookout-test"])
             .arg(at)
             .output()
             .unwrap();

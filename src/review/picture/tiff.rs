@@ -20,6 +20,8 @@ use crate::review::picture::format::{Format, Orientation};
 use crate::review::picture::jpeg;
 use crate::review::picture::pixels::{Color, Pixels};
 
+/// `Compression`: the samples as they are.
+const NONE: u16 = 1;
 /// `Compression`: a JPEG in each chunk.
 const JPEG_INSIDE: u16 = 7;
 
@@ -124,6 +126,13 @@ pub(super) fn decode(bytes: &[u8], decode_bytes: u64) -> Result<Pixels, PictureE
     let layout = reader.read_image_to_buffer(&mut values).map_err(from_tiff)?;
     if values.as_buffer(0).as_bytes().len() < layout.complete_len {
         return Err(PictureError::TooMuchMemory { format: Format::Tiff });
+    }
+    if page.compression == NONE && page.bits >= 8 {
+        // The decoder reads on behind a strip that is too short: into the next one, or the directory.
+        let there: usize = chunks(&mut reader)?.iter().map(ExactSizeIterator::len).sum();
+        if there < layout.complete_len {
+            return Err(cut_off());
+        }
     }
     let samples = Samples::new(values, &page, &layout)?;
     Ok(page.pixels(&samples, palette.as_ref(), profile))

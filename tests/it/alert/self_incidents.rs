@@ -19,7 +19,8 @@ fn told(kind: IncidentKind) -> String {
 fn a_part_that_stands_still() {
     insta::assert_snapshot!(told(IncidentKind::LookoutImpaired), @"
     Lookout prod: a part of Lookout stands still (incident 142)
-    WARNING prod: a part of Lookout stands still: the scheduler tick (incident 142)
+    WARNING prod: a part of Lookout stands still: the scheduler tick (incident
+    142)
 
     Runs that go on are kept and judged all the same. New ones may start late, or
     not at all.

@@ -166,12 +166,12 @@ async fn a_downtime_is_told_with_what_it_was() {
     tokio::time::advance(HOUR * 3).await;
     let (away, reason) = reported_downtime(world).await;
     assert_eq!(away, Some(DowntimeCause::HeldUp));
-    assert!(reason.starts_with("Lookout stood still from"), "{reason}");
+    assert!(reason.starts_with("Lookout made no progress from"), "{reason}");
 
     let mut world = World::new(vec![hourly("review")], |_| good(1200));
     world.run_for(HOUR).await;
     world.down_for(HOUR * 3).await;
     let (away, reason) = reported_downtime(world).await;
     assert_eq!(away, Some(DowntimeCause::Down));
-    assert!(reason.starts_with("Lookout was not there from"), "{reason}");
+    assert!(reason.starts_with("Lookout was not running from"), "{reason}");
 }

@@ -171,7 +171,9 @@ fn may_be_told_as(verdict: Verdict, kind: IncidentKind) -> bool {
         Verdict::Missed => IncidentKind::RunMissed,
         Verdict::Completed | Verdict::Skipped | Verdict::Unobserved => return false,
     };
-    kind == symptom || (verdict != Verdict::Missed && CAUSES.contains(&kind))
+    // A run that was told as stalled and then had to be stopped is one fault, told once.
+    let was_stalled = verdict == Verdict::TimedOut && kind == IncidentKind::RunStalled;
+    kind == symptom || was_stalled || (verdict != Verdict::Missed && CAUSES.contains(&kind))
 }
 
 /// What a run was cast for.

@@ -113,8 +113,10 @@ async fn meet(name: &str, keys: &[&str]) -> (World, Spoken, u64) {
     let rule = Rule { key: Some(MAIN.into()), ..Rule::new(raw) };
     let stand_in = stand_in(Behaviour { rules: vec![rule], ..Behaviour::default() }).await;
     let mut settings = shipped(&stand_in, 16);
-    let projects =
-        keys.iter().map(|key| Project { name: (*key).to_owned(), keys: vec![Secret::new(*key)] });
+    let projects = keys
+        .iter()
+        .enumerate()
+        .map(|(n, key)| Project { name: format!("project-{n}"), keys: vec![Secret::new(*key)] });
     settings.projects = projects.collect();
     let mut world = World::with(["a", "b"]).await;
     let spoken = run(&mut world, &settings).await;

@@ -242,7 +242,9 @@ fn every_character_of_a_field_counts() {
                 let refusal = refused(&expression);
                 let said = format!("{} {}", refusal.what, refusal.instead);
                 let without = said.replace(&expression, "").replace(text, "");
-                assert!(without.contains(field), "{expression}: {said}");
+                // Behind a blank, `#` begins a comment, which belongs to no field.
+                let is_comment = text == "#1" && without.contains("comment");
+                assert!(is_comment || without.contains(field), "{expression}: {said}");
             }
         }
     }

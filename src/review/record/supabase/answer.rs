@@ -171,8 +171,6 @@ mod tests {
                 r#"{"code":"22P02","message":"invalid input value for enum st: \"processing\""}"#,
                 "[records.statuses]",
             ),
-            (500, r#"{"code":"57014","message":"canceling statement"}"#, "took longer"),
-            (403, r#"{"code":"42501","message":"permission denied for table t"}"#, "GRANT SELECT"),
             (404, r#"{"code":"42P01","message":"relation does not exist"}"#, "no table"),
             (404, r#"{"code":"PGRST205","message":"Could not find the table"}"#, "no table"),
             (301, "", "https://PROJECT.supabase.co"),
@@ -181,6 +179,12 @@ mod tests {
             assert!(matches!(error, RecordError::Misconfigured(_)), "{body}: {error:?}");
             assert!(error.to_string().contains(part), "{error}");
         }
+        let denied = of(403, r#"{"code":"42501","message":"permission denied for table t"}"#);
+        assert!(matches!(denied, RecordError::Refused(_)), "{denied:?}");
+        assert!(denied.to_string().contains("GRANT SELECT"), "{denied}");
+        let slow = of(500, r#"{"code":"57014","message":"canceling statement"}"#);
+        assert!(matches!(slow, RecordError::Unavailable(_)), "{slow:?}");
+        assert!(slow.to_string().contains("took longer"), "{slow}");
         for (status, body, part) in [
             (401, r#"{"message":"No API key found in request"}"#, "set SUPABASE_KEY"),
             (
