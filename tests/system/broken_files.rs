@@ -72,6 +72,11 @@ fn a_daemon_starts_with_the_files_that_are_right_and_tells_of_the_others_once() 
     world.write("schedules/other.toml", "cron = \"0 4 1 1 *");
     for _ in 0..2 {
         world.start_daemon();
+        // Else a run by hand could be the first to take the state directory, and keep the daemon out.
+        world.wait_for("the daemon's lock", LIMIT, |world| {
+            let holder = std::fs::read_to_string(world.path().join("state/lock")).ok()?;
+            (holder.trim() == world.daemon()?.to_string()).then_some(())
+        });
         let told = |world: &World, file: &str| {
             let words = format!("{file} can't be used");
             world.messages().iter().filter(|(_, body)| body.to_string().contains(&words)).count()
@@ -85,6 +90,7 @@ fn a_daemon_starts_with_the_files_that_are_right_and_tells_of_the_others_once() 
         assert_eq!(code, 0, "{out}{err}");
         assert_eq!(world.n_plans(), 2, "neither the broken new one nor the built-in one");
         assert_eq!(told(&world, "schedules/other.toml"), 1);
-        assert_eq!(world.terminate_daemon(), Some(0));
+        let code = world.terminate_daemon();
+        assert_eq!(code, Some(0), "{}", world.log());
     }
 }
