@@ -1,4 +1,4 @@
-//! E-mail: one message a recipient, written here and sent by [`smtp`].
+//! E-mail: one message a recipient, written here and sent by `channel::smtp`.
 //!
 //! `smtp://` demands STARTTLS, `smtps://` is TLS from the start, and `smtp+insecure://` is for a
 //! relay on this machine only: never plaintext with a password (RFC 8314). The Message-ID is
