@@ -157,6 +157,16 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_grant_and_a_slow_query_are_named() {
+        let denied = of(403, r#"{"code":"42501","message":"permission denied for table t"}"#);
+        assert!(matches!(denied, RecordError::Refused(_)), "{denied:?}");
+        assert!(denied.to_string().contains("GRANT SELECT"), "{denied}");
+        let slow = of(500, r#"{"code":"57014","message":"canceling statement"}"#);
+        assert!(matches!(slow, RecordError::Unavailable(_)), "{slow:?}");
+        assert!(slow.to_string().contains("took longer"), "{slow}");
+    }
+
+    #[test]
     fn each_kind_of_error_says_what_to_do() {
         for (status, body, part) in [
             (
@@ -179,12 +189,6 @@ mod tests {
             assert!(matches!(error, RecordError::Misconfigured(_)), "{body}: {error:?}");
             assert!(error.to_string().contains(part), "{error}");
         }
-        let denied = of(403, r#"{"code":"42501","message":"permission denied for table t"}"#);
-        assert!(matches!(denied, RecordError::Refused(_)), "{denied:?}");
-        assert!(denied.to_string().contains("GRANT SELECT"), "{denied}");
-        let slow = of(500, r#"{"code":"57014","message":"canceling statement"}"#);
-        assert!(matches!(slow, RecordError::Unavailable(_)), "{slow:?}");
-        assert!(slow.to_string().contains("took longer"), "{slow}");
         for (status, body, part) in [
             (401, r#"{"message":"No API key found in request"}"#, "set SUPABASE_KEY"),
             (
