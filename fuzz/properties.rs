@@ -13,7 +13,7 @@ use lookout::review::settings::PictureSettings;
 pub(super) fn reply(data: &[u8]) {
     let status = 300 + data.first().map_or(0, |first| u16::from(*first));
     let class = classify(status, None, data);
-    assert!(!class.says.is_empty() && !class.says.contains('\n'));
+    assert!(!class.message.is_empty() && !class.message.contains('\n'));
     if let (Reading::Answer(answer), _) = read(data) {
         let value: serde_json::Value =
             serde_json::from_slice(data).expect("an answer out of no JSON");

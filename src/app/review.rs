@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::review::batch::{Plan, Ports, Preparer};
 use crate::review::picture::memory_budget::MemoryBudget;
 use crate::review::picture::worker_pool::WorkerPool;
+use crate::review::pipeline::{Plan, Ports, Preparer};
 use crate::review::prompt::Prompt;
 use crate::review::record::folder_listing::{Listing, files_below};
 use crate::review::record::selection::RERUN;

@@ -29,9 +29,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::protocol::{Line, Problem};
 use crate::redact::Redactor;
-use crate::review::batch::{self, Wish};
+use crate::review::pipeline::{self, StopRequest};
 use crate::review::record::{RecordError, RecordId};
-use crate::review::report::{Exit, Listener, News, Report};
+use crate::review::report::{Exit, Observer, Report, ReviewEvent};
 use crate::text;
 
 /// A caller of the old interface holds a connection open and learns nothing until the end, and the
@@ -167,21 +167,21 @@ async fn carry_out(
 ) -> Result<u8, SetupError> {
     let is_of_one = order.only.as_ref().is_some_and(|ids| ids.len() == 1);
     // Before the first claim: a signal must never find us with rows and without a handler.
-    let wishes = watch_signals().map_err(|error| SetupError::State(error.into()))?;
+    let requests = watch_signals().map_err(|error| SetupError::State(error.into()))?;
     let first = first_run::cost_of(&config.review, &order, &clock);
     let review = review::review(&config.review, order, clock).await?;
     let screen = Arc::new(Screen::new(config.redactor(), form));
     if let Some(expected) = first {
         let waiting = first_run::waiting(&review).await;
         if let Some(line) = first_run::line(&expected, waiting) {
-            screen.hear(&News::Line(line));
+            screen.on_event(&ReviewEvent::Line(line));
         }
     }
     for text in &review.findings {
-        screen.hear(&News::Line(Line::Note { text: text.clone() }));
+        screen.on_event(&ReviewEvent::Line(Line::Note { text: text.clone() }));
     }
-    let listener = Arc::clone(&screen) as Arc<dyn Listener>;
-    let report = batch::run(review.ports, review.plan, wishes, listener).await;
+    let listener = Arc::clone(&screen) as Arc<dyn Observer>;
+    let report = pipeline::run(review.ports, review.plan, requests, listener).await;
     screen.clear();
     if is_of_one && report.counts.claimed == 0 && report.complaint().is_none() {
         let text = "there is no image with this id, or it is being processed";
@@ -226,14 +226,20 @@ fn close(report: &Report, screen: &Screen, form: Form, redactor: &Redactor) -> u
 }
 
 /// The first SIGTERM or Ctrl-C winds down, the second gives everything back at once.
-fn watch_signals() -> std::io::Result<watch::Receiver<Wish>> {
+fn watch_signals() -> std::io::Result<watch::Receiver<StopRequest>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let (wish, wishes) = watch::channel(Wish::GoOn);
+    let (request, requests) = watch::channel(StopRequest::None);
     tokio::spawn(async move {
         for (next, words) in [
-            (Wish::WindDown, "finishing the images in progress; press Ctrl-C again to stop now"),
-            (Wish::GiveBack, "stopping; unfinished images return to the queue, no try is used"),
+            (
+                StopRequest::WindDown,
+                "finishing the images in progress; press Ctrl-C again to stop now",
+            ),
+            (
+                StopRequest::Release,
+                "stopping; unfinished images return to the queue, no try is used",
+            ),
         ] {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -241,10 +247,10 @@ fn watch_signals() -> std::io::Result<watch::Receiver<Wish>> {
                 _ = interrupt.recv() => output::complain(&format!("\nlookout review: {words}")),
             }
             // Nobody listens any more: the review is over.
-            let _ = wish.send(next);
+            let _ = request.send(next);
         }
     });
-    Ok(wishes)
+    Ok(requests)
 }
 
 /// Tells why there can be no review, to people and to the keeper; the exit code.

@@ -18,15 +18,15 @@ use crate::review::tries::Spent;
 /// The completion text that the user's system has always waited for.
 pub const SIGNAL: &str = "Bulk processing completed.";
 
-/// Who hears of a run while it goes on.
-pub trait Listener: Send + Sync {
+/// Follows a run while it goes on.
+pub trait Observer: Send + Sync {
     /// Something happened. Must not block.
-    fn hear(&self, news: &News);
+    fn on_event(&self, event: &ReviewEvent);
 }
 
-/// What is told while a run goes on.
+/// What happens while a run goes on.
 #[derive(Clone, Debug, PartialEq)]
-pub enum News {
+pub enum ReviewEvent {
     /// A line for the keeper.
     Line(Line),
     /// How far it is; at most once a second.

@@ -63,7 +63,7 @@ pub struct Answer {
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub struct Ask<'a> {
+pub struct ReviewRequest<'a> {
     /// Which image it is about: however often it fails, it is one voice among others.
     pub image: &'a str,
     /// The picture.
@@ -77,7 +77,7 @@ pub struct Ask<'a> {
 
 /// What a try cost and who answered; kept whatever the outcome.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Evidence {
+pub struct CallRecord {
     /// Model asked for.
     pub model: String,
     /// `modelVersion` answered.
@@ -100,19 +100,19 @@ pub struct Evidence {
     pub took: Duration,
     /// How others fared since the first attempt of this try that met a fault: whether it was the
     /// provider's or this picture's own.
-    pub meanwhile: Meanwhile,
+    pub peers: AttemptCounts,
 }
 
 /// What other pictures met in some time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Meanwhile {
+pub struct AttemptCounts {
     /// Attempts that the provider answered, whatever it said of the picture.
     pub answered: u64,
     /// Attempts that met a fault of the provider.
     pub faults: u64,
 }
 
-impl Meanwhile {
+impl AttemptCounts {
     /// What came after `earlier`; both are totals.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
@@ -209,7 +209,7 @@ pub struct Outcome {
     /// The answer, or why there is none.
     pub result: Result<Answer, Fault>,
     /// What it cost.
-    pub evidence: Evidence,
+    pub call: CallRecord,
 }
 
 /// Totals of attempts since the start, for problem lines: single faults that a later attempt of the
@@ -260,14 +260,14 @@ pub enum DropCause {
 #[async_trait]
 pub trait Reviewer: Send + Sync {
     /// One try.
-    async fn review(&self, ask: Ask<'_>) -> Outcome;
+    async fn review(&self, request: ReviewRequest<'_>) -> Outcome;
 
     /// How the provider has been so far.
     fn health(&self) -> Health;
 
     /// How many tries the provider can take at once now (grows and shrinks between 1 and
     /// `max_in_flight`).
-    fn capacity(&self) -> u32;
+    fn concurrency(&self) -> u32;
 
     /// What one try may cost at most by estimate, in USD: reserved before it begins. `None`: the
     /// model's price is unknown.

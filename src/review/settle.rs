@@ -1,8 +1,8 @@
 //! What becomes of a row when a piece of work on its picture has ended: the states of
 //! docs/legacy-service.md.
 //!
-//! Pure: history and outcome in, decision out. Who writes it down is `batch`'s business; whether a
-//! bucket that refuses a picture refuses them all is `batch::refusals`'.
+//! Pure: history and result in, decision out. Writing it is `pipeline::write_back`'s; whether a bucket
+//! that refuses one image refuses them all, `pipeline::bucket_health`'s.
 //! Invariant: only a picture's own fault uses up a try, and only a whole answer or a block ends a
 //! row before its third.
 
@@ -39,7 +39,7 @@ pub struct History {
 
 /// How a piece of work ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Ended {
+pub enum WorkResult {
     /// The reviewer has spoken.
     Reviewed(Result<Answer, Fault>),
     /// There is no file, and it is this image's fault: missing, empty.
@@ -57,7 +57,7 @@ pub enum Ended {
 
 /// How the provider treats the other pictures just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Others {
+pub enum PeerOutcome {
     /// Its latest word on another picture was an answer.
     Answered,
     /// It was a fault, or there is no other picture.
@@ -66,7 +66,7 @@ pub enum Others {
 
 /// How a row ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum RowOutcome {
     /// Reviewed.
     Succeeded,
     /// Three tries failed; the last of them for this.
@@ -121,15 +121,26 @@ pub enum Stop {
     Budget(String),
 }
 
+impl Stop {
+    /// For people.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Refused(refusal) => &refusal.reason,
+            Self::Quota { reason, .. } | Self::Budget(reason) => reason,
+        }
+    }
+}
+
 /// What becomes of the row.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Next {
+pub enum RowDecision {
     /// It is written and done with.
     Settle {
         /// What is written.
         settlement: Settlement,
         /// What it counts as.
-        ending: Ending,
+        outcome: RowOutcome,
     },
     /// A try is used up; the next one follows in this run, if there is time.
     TryAgain {
@@ -144,13 +155,13 @@ pub enum Next {
     Later {
         /// Why.
         reason: String,
-        /// Others succeeded meanwhile: the next time it is the picture's own.
-        others: Others,
+        /// PeerOutcome succeeded meanwhile: the next time it is the picture's own.
+        peers: PeerOutcome,
         /// At the end of the queue, after so long.
         wait: Duration,
     },
     /// No try is used up, and there is no time left: back to where it came from.
-    GiveBack,
+    Release,
     /// No try is used up, back to where it came from, and the run stops.
     Stop(Stop),
 }
@@ -172,27 +183,41 @@ impl Policy {
 
 /// Decides.
 #[must_use]
-pub fn next(policy: &Policy, history: &History, ended: Ended, others: Others) -> Next {
-    match ended {
-        Ended::Reviewed(Ok(answer)) => success(category(&answer), answer.details),
-        Ended::Reviewed(Err(fault)) => after_fault(policy, history, fault, others),
-        Ended::NoFile(reason) => failed_try(policy, history, reason, FailureCause::NoFile, None),
-        Ended::NoImage { reason, sha256 } if history.last_file.as_ref() == Some(&sha256) => {
+pub fn decide(
+    policy: &Policy,
+    history: &History,
+    result: WorkResult,
+    peers: PeerOutcome,
+) -> RowDecision {
+    match result {
+        WorkResult::Reviewed(Ok(answer)) => success(category(&answer), answer.details),
+        WorkResult::Reviewed(Err(fault)) => after_fault(policy, history, fault, peers),
+        WorkResult::NoFile(reason) => {
+            failed_try(policy, history, reason, FailureCause::NoFile, None)
+        }
+        WorkResult::NoImage { reason, sha256 } if history.last_file.as_ref() == Some(&sha256) => {
             // What was still being uploaded would have changed; these bytes bring nothing new.
             let reasons = [history.failed.as_slice(), &[shorten(&reason)]].concat();
             let Settlement { auto_review_details, .. } = given_up(&reasons);
             let details = auto_review_details.trim_end_matches(')');
             let settlement = error(format!("{details}; the file has not changed)"));
-            Next::Settle { settlement, ending: Ending::Errored(FailureCause::NoImage) }
+            RowDecision::Settle { settlement, outcome: RowOutcome::Errored(FailureCause::NoImage) }
         }
-        Ended::NoImage { reason, sha256: _ } => {
+        WorkResult::NoImage { reason, sha256: _ } => {
             failed_try(policy, history, reason, FailureCause::NoImage, None)
         }
-        Ended::BucketFault(reason) => fault_of_others(policy, history, reason, Others::Answered),
+        WorkResult::BucketFault(reason) => {
+            fault_of_others(policy, history, reason, PeerOutcome::Answered)
+        }
     }
 }
 
-fn after_fault(policy: &Policy, history: &History, fault: Fault, others: Others) -> Next {
+fn after_fault(
+    policy: &Policy,
+    history: &History,
+    fault: Fault,
+    peers: PeerOutcome,
+) -> RowDecision {
     match fault {
         Fault::Unreadable { reason, correction } => {
             failed_try(policy, history, reason, FailureCause::Unreadable, Some(correction))
@@ -206,17 +231,15 @@ fn after_fault(policy: &Policy, history: &History, fault: Fault, others: Others)
             match policy.on_blocked {
                 OnBlocked::N1 if is_sexual => success(Code::N1.as_str().to_owned(), details),
                 OnBlocked::N1 | OnBlocked::Error => {
-                    Next::Settle { settlement: error(details), ending: Ending::Blocked }
+                    RowDecision::Settle { settlement: error(details), outcome: RowOutcome::Blocked }
                 }
             }
         }
-        Fault::Unavailable { status: _, reason } => {
-            fault_of_others(policy, history, reason, others)
-        }
-        Fault::Quota { until, reason } => Next::Stop(Stop::Quota { until, reason }),
-        Fault::Refused(refusal) => Next::Stop(Stop::Refused(refusal)),
-        Fault::Budget { reason } => Next::Stop(Stop::Budget(reason)),
-        Fault::OutOfTime => Next::GiveBack,
+        Fault::Unavailable { status: _, reason } => fault_of_others(policy, history, reason, peers),
+        Fault::Quota { until, reason } => RowDecision::Stop(Stop::Quota { until, reason }),
+        Fault::Refused(refusal) => RowDecision::Stop(Stop::Refused(refusal)),
+        Fault::Budget { reason } => RowDecision::Stop(Stop::Budget(reason)),
+        Fault::OutOfTime => RowDecision::Release,
     }
 }
 
@@ -227,26 +250,31 @@ pub fn is_sexual(reason: &str, sexually_explicit: bool) -> bool {
     sexually_explicit && reason.starts_with("SAFETY")
 }
 
-fn success(category: String, details: String) -> Next {
-    Next::Settle {
+fn success(category: String, details: String) -> RowDecision {
+    RowDecision::Settle {
         settlement: Settlement {
             review_status: SUCCESS.to_owned(),
             auto_review_status: category,
             auto_review_details: details,
         },
-        ending: Ending::Succeeded,
+        outcome: RowOutcome::Succeeded,
     }
 }
 
 /// A fault of a provider or bucket uses up no try, unless it meets this picture again while others
 /// succeed (docs/decisions.md, "A fault of others is never the image's").
-fn fault_of_others(policy: &Policy, history: &History, reason: String, others: Others) -> Next {
-    match others {
-        Others::Answered if history.own_faults > 0 => {
+fn fault_of_others(
+    policy: &Policy,
+    history: &History,
+    reason: String,
+    peers: PeerOutcome,
+) -> RowDecision {
+    match peers {
+        PeerOutcome::Answered if history.own_faults > 0 => {
             failed_try(policy, history, reason, FailureCause::Fault, None)
         }
-        Others::Answered | Others::Unknown => {
-            Next::Later { reason: shorten(&reason), others, wait: policy.waits[0] }
+        PeerOutcome::Answered | PeerOutcome::Unknown => {
+            RowDecision::Later { reason: shorten(&reason), peers, wait: policy.waits[0] }
         }
     }
 }
@@ -257,14 +285,17 @@ fn failed_try(
     reason: String,
     cause: FailureCause,
     correction: Option<String>,
-) -> Next {
+) -> RowDecision {
     let reason = shorten(&reason);
     match policy.waits.get(history.failed.len()) {
-        Some(&wait) => Next::TryAgain { reason, correction, wait },
+        Some(&wait) => RowDecision::TryAgain { reason, correction, wait },
         None => {
             let mut reasons = history.failed.clone();
             reasons.push(reason);
-            Next::Settle { settlement: given_up(&reasons), ending: Ending::Errored(cause) }
+            RowDecision::Settle {
+                settlement: given_up(&reasons),
+                outcome: RowOutcome::Errored(cause),
+            }
         }
     }
 }
@@ -328,15 +359,15 @@ mod tests {
         History { failed, own_faults, ..History::default() }
     }
 
-    fn fault(fault: Fault) -> Ended {
-        Ended::Reviewed(Err(fault))
+    fn fault(fault: Fault) -> WorkResult {
+        WorkResult::Reviewed(Err(fault))
     }
 
-    fn unavailable() -> Ended {
+    fn unavailable() -> WorkResult {
         fault(Fault::Unavailable { status: Some(500), reason: "500 internal".into() })
     }
 
-    fn unreadable() -> Ended {
+    fn unreadable() -> WorkResult {
         fault(Fault::Unreadable { reason: "cut".into(), correction: "answer in full".into() })
     }
 
@@ -356,13 +387,13 @@ mod tests {
             people: false,
             details: "A crowd under a mark.".into(),
         };
-        let ended = Ended::Reviewed(Ok(answer));
-        let Next::Settle { settlement, ending } =
-            next(&POLICY, &history(2, 9), ended, Others::Unknown)
+        let ended = WorkResult::Reviewed(Ok(answer));
+        let RowDecision::Settle { settlement, outcome } =
+            decide(&POLICY, &history(2, 9), ended, PeerOutcome::Unknown)
         else {
             panic!("not settled")
         };
-        assert_eq!(ending, Ending::Succeeded);
+        assert_eq!(outcome, RowOutcome::Succeeded);
         assert_eq!(settlement.review_status, "auto_review_success");
         assert_eq!(settlement.auto_review_status, "W1, H1");
         assert_eq!(settlement.auto_review_details, "A crowd under a mark.");
@@ -371,23 +402,23 @@ mod tests {
     #[test]
     fn the_third_failed_try_is_an_error_with_each_reason_once() {
         for (n_failed, wait) in [(0, 30), (1, 120)] {
-            let expected = Next::TryAgain {
+            let expected = RowDecision::TryAgain {
                 reason: "cut".into(),
                 correction: Some("answer in full".into()),
                 wait: Duration::from_secs(wait),
             };
             assert_eq!(
-                next(&POLICY, &history(n_failed, 0), unreadable(), Others::Answered),
+                decide(&POLICY, &history(n_failed, 0), unreadable(), PeerOutcome::Answered),
                 expected
             );
         }
-        let ended = Ended::NoImage { reason: "it is no image".into(), sha256: "a".into() };
-        let Next::Settle { settlement, ending } =
-            next(&POLICY, &history(2, 0), ended, Others::Unknown)
+        let ended = WorkResult::NoImage { reason: "it is no image".into(), sha256: "a".into() };
+        let RowDecision::Settle { settlement, outcome } =
+            decide(&POLICY, &history(2, 0), ended, PeerOutcome::Unknown)
         else {
             panic!("not settled")
         };
-        assert_eq!(ending, Ending::Errored(FailureCause::NoImage));
+        assert_eq!(outcome, RowOutcome::Errored(FailureCause::NoImage));
         assert_eq!(settlement.review_status, "auto_review_error");
         assert_eq!(settlement.auto_review_status, "auto_review_error");
         assert_eq!(
@@ -405,18 +436,19 @@ mod tests {
 
     #[test]
     fn a_file_that_has_not_changed_since_the_try_before_ends_the_tries() {
-        let bad = |sha256: &str| Ended::NoImage { reason: "cut".into(), sha256: sha256.into() };
+        let bad =
+            |sha256: &str| WorkResult::NoImage { reason: "cut".into(), sha256: sha256.into() };
         let after = |last_file: Option<&str>| History {
             failed: vec!["cut".into()],
             last_file: last_file.map(str::to_owned),
             ..History::default()
         };
         for history in [after(None), after(Some("other"))] {
-            let next = next(&POLICY, &history, bad("same"), Others::Unknown);
-            assert!(matches!(next, Next::TryAgain { .. }), "{next:?}");
+            let next = decide(&POLICY, &history, bad("same"), PeerOutcome::Unknown);
+            assert!(matches!(next, RowDecision::TryAgain { .. }), "{next:?}");
         }
-        let next = next(&POLICY, &after(Some("same")), bad("same"), Others::Unknown);
-        let Next::Settle { settlement, ending: Ending::Errored(_) } = next else {
+        let next = decide(&POLICY, &after(Some("same")), bad("same"), PeerOutcome::Unknown);
+        let RowDecision::Settle { settlement, outcome: RowOutcome::Errored(_) } = next else {
             panic!("{next:?}")
         };
         assert_eq!(settlement.auto_review_details, "cut (2 tries; the file has not changed)");
@@ -427,24 +459,40 @@ mod tests {
     fn a_providers_fault_uses_up_no_try_however_often_it_comes() {
         for n_failed in 0..3 {
             for own_faults in 0..9 {
-                let next =
-                    next(&POLICY, &history(n_failed, own_faults), unavailable(), Others::Unknown);
-                assert!(matches!(next, Next::Later { others: Others::Unknown, .. }), "{next:?}");
+                let next = decide(
+                    &POLICY,
+                    &history(n_failed, own_faults),
+                    unavailable(),
+                    PeerOutcome::Unknown,
+                );
+                assert!(
+                    matches!(next, RowDecision::Later { peers: PeerOutcome::Unknown, .. }),
+                    "{next:?}"
+                );
             }
         }
     }
 
     #[test]
     fn a_fault_that_meets_one_picture_again_while_others_are_answered_is_its_own() {
-        let first = next(&POLICY, &history(0, 0), unavailable(), Others::Answered);
-        assert!(matches!(first, Next::Later { others: Others::Answered, .. }), "{first:?}");
-        let second = next(&POLICY, &history(0, 1), unavailable(), Others::Answered);
-        assert!(matches!(second, Next::TryAgain { .. }), "{second:?}");
-        let last = next(&POLICY, &history(2, 1), unavailable(), Others::Answered);
-        assert!(matches!(last, Next::Settle { ending: Ending::Errored(_), .. }), "{last:?}");
-        let bucket = Ended::BucketFault("403".into());
-        let last = next(&POLICY, &history(2, 1), bucket, Others::Unknown);
-        assert!(matches!(last, Next::Settle { ending: Ending::Errored(_), .. }), "{last:?}");
+        let first = decide(&POLICY, &history(0, 0), unavailable(), PeerOutcome::Answered);
+        assert!(
+            matches!(first, RowDecision::Later { peers: PeerOutcome::Answered, .. }),
+            "{first:?}"
+        );
+        let second = decide(&POLICY, &history(0, 1), unavailable(), PeerOutcome::Answered);
+        assert!(matches!(second, RowDecision::TryAgain { .. }), "{second:?}");
+        let last = decide(&POLICY, &history(2, 1), unavailable(), PeerOutcome::Answered);
+        assert!(
+            matches!(last, RowDecision::Settle { outcome: RowOutcome::Errored(_), .. }),
+            "{last:?}"
+        );
+        let bucket = WorkResult::BucketFault("403".into());
+        let last = decide(&POLICY, &history(2, 1), bucket, PeerOutcome::Unknown);
+        assert!(
+            matches!(last, RowDecision::Settle { outcome: RowOutcome::Errored(_), .. }),
+            "{last:?}"
+        );
     }
 
     #[test]
@@ -458,8 +506,8 @@ mod tests {
         ] {
             let ended =
                 fault(Fault::Blocked { reason: reason.into(), sexually_explicit: explicit });
-            let Next::Settle { settlement, .. } =
-                next(&policy, &history(0, 0), ended, Others::Answered)
+            let RowDecision::Settle { settlement, .. } =
+                decide(&policy, &history(0, 0), ended, PeerOutcome::Answered)
             else {
                 panic!("not settled")
             };
@@ -487,11 +535,11 @@ mod tests {
                 Stop::Quota { until: None, reason: reason() },
             ),
         ] {
-            let next = next(&POLICY, &history(2, 9), fault(ended), Others::Answered);
-            assert_eq!(next, Next::Stop(expected));
+            let next = decide(&POLICY, &history(2, 9), fault(ended), PeerOutcome::Answered);
+            assert_eq!(next, RowDecision::Stop(expected));
         }
-        let next = next(&POLICY, &history(2, 9), fault(Fault::OutOfTime), Others::Answered);
-        assert_eq!(next, Next::GiveBack);
+        let next = decide(&POLICY, &history(2, 9), fault(Fault::OutOfTime), PeerOutcome::Answered);
+        assert_eq!(next, RowDecision::Release);
     }
 
     #[test]

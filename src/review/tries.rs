@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::review::record::{Claimed, RecordId};
-use crate::review::reviewer::Evidence;
+use crate::review::reviewer::CallRecord;
 use crate::review::settings::BudgetSettings;
 use crate::review::settle::History;
 use crate::storage::StorageError;
@@ -30,18 +30,18 @@ pub struct Begin {
     /// When.
     pub at: DateTime<Utc>,
     /// Whether it is the only one in progress: only then a death of the process is attributed to it.
-    pub company: Company,
+    pub isolation: Isolation,
     /// USD to set aside; `None`: the price is unknown.
     pub reserve: Option<f64>,
 }
 
 /// Whether other images are in progress at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Company {
+pub enum Isolation {
     /// Nothing else is.
-    Alone,
+    Exclusive,
     /// Others may be.
-    Others,
+    Shared,
 }
 
 /// Whether it may begin.
@@ -102,7 +102,7 @@ pub struct TryEnd {
     /// What was written to the row, if it was: category (or the error status) and details.
     pub result: Option<(String, String)>,
     /// What the reviewer did; `None`: it was not asked.
-    pub evidence: Option<Evidence>,
+    pub call: Option<CallRecord>,
     /// Of the whole try, fetching included.
     pub took: Duration,
     /// What it counts as against the budget: spent, or possibly spent.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lookout::review::reviewer::Answer;
 use lookout::review::reviewer::gemini::answer::{Reading, Usage, read};
 use lookout::review::reviewer::gemini::classifier::{
-    Again, Billing, Class, Kind, Misunderstood, OnKey, Quota, classify,
+    Billing, Class, InvalidRequest, Kind, OnKey, Quota, Retry, classify,
 };
 
 pub(crate) fn folder() -> std::path::PathBuf {
@@ -38,9 +38,9 @@ const POSSIBLY: Kind = Kind::Overloaded(Billing::Possible);
 const ERRORS: [Row; 29] = [
     Row("err-400-api-key-invalid", Kind::KeyRejected, OnKey::Drop, "the API key is not valid"),
     Row("err-400-api-key-expired", Kind::KeyRejected, OnKey::Drop, "the API key has expired: make a new one"),
-    Row("err-400-unknown-field", Kind::Misunderstood(Misunderstood::Other), OnKey::Keep, "Unknown name \"bogusField\""),
-    Row("err-400-generic-image", Kind::Picture(Again::Once), OnKey::Keep, "Gemini can't read this picture"),
-    Row("err-400-token-limit", Kind::Picture(Again::Never), OnKey::Keep, "too long for the model"),
+    Row("err-400-unknown-field", Kind::InvalidRequest(InvalidRequest::Other), OnKey::Keep, "Unknown name \"bogusField\""),
+    Row("err-400-generic-image", Kind::Picture(Retry::Once), OnKey::Keep, "Gemini can't read this picture"),
+    Row("err-400-token-limit", Kind::Picture(Retry::Never), OnKey::Keep, "too long for the model"),
     Row("err-400-location", Kind::Location, OnKey::DropProject, "may not be used from here"),
     Row("err-401-access-token-type-unsupported", Kind::KeyRejected, OnKey::Drop, "bound to a service account"),
     Row("err-402-prepay-depleted", Kind::OutOfCredit, OnKey::DropProject, "prepaid credit is used up"),
@@ -73,8 +73,12 @@ fn every_recorded_error_has_its_meaning_and_its_words() {
         let class = class(name);
         assert_eq!(class.kind, kind, "{name}");
         assert_eq!(class.kind.on_key(), on_key, "{name}: effect on the key");
-        assert!(class.says.contains(told), "{name}: {}", class.says);
-        assert!(class.says.len() < 500 && !class.says.contains('\n'), "{name}: {}", class.says);
+        assert!(class.message.contains(told), "{name}: {}", class.message);
+        assert!(
+            class.message.len() < 500 && !class.message.contains('\n'),
+            "{name}: {}",
+            class.message
+        );
     }
 }
 
@@ -170,7 +174,11 @@ fn what_a_model_or_the_service_says_is_clean_and_bounded() {
     let error = serde_json::json!({"error": {"message": hostile}}).to_string();
     for status in [400, 401, 403, 404, 429, 500] {
         let class = classify(status, None, error.as_bytes());
-        assert!(is_clean(&class.says) && class.says.len() < 1_500, "{status}: {}", class.says);
+        assert!(
+            is_clean(&class.message) && class.message.len() < 1_500,
+            "{status}: {}",
+            class.message
+        );
     }
 }
 
@@ -185,7 +193,7 @@ fn a_wrong_key_is_known_by_its_words_alone() {
             "status": "INVALID_ARGUMENT"}});
         let class = classify(400, None, body.to_string().as_bytes());
         assert_eq!(class.kind, Kind::KeyRejected, "{words}");
-        assert_eq!(class.says.contains("has expired"), words.contains("expired"), "{class:?}");
+        assert_eq!(class.message.contains("has expired"), words.contains("expired"), "{class:?}");
     }
 }
 

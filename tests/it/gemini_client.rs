@@ -14,11 +14,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use lookout::clock::SystemClock;
 use lookout::review::prompt::Prompt;
+use lookout::review::reviewer::gemini::backoff::Backoff;
 use lookout::review::reviewer::gemini::check::Finding;
 use lookout::review::reviewer::gemini::client::Gemini;
-use lookout::review::reviewer::gemini::patience::Patience;
 use lookout::review::reviewer::{
-    Ask, DropCause, Fault, Outcome, Prepared, Refusal, RefusalCause, Reviewer,
+    DropCause, Fault, Outcome, Prepared, Refusal, RefusalCause, ReviewRequest, Reviewer,
 };
 use lookout::review::settings::{OnBlocked, Price, Project, ReviewerSettings};
 use lookout::secret::Secret;
@@ -129,11 +129,11 @@ fn minute_quota(delay: &str) -> Act {
     Act::Answer(429, serde_json::to_vec(&value).unwrap())
 }
 
-const PATIENCE: Patience = Patience {
+const PATIENCE: Backoff = Backoff {
     pause: Duration::from_millis(2),
-    longest_pause: Duration::from_millis(10),
+    max_pause: Duration::from_millis(10),
     probe: Duration::from_millis(150),
-    longest_probe: Duration::from_millis(300),
+    max_probe: Duration::from_millis(300),
     vague: Duration::from_millis(5),
 };
 
@@ -160,7 +160,7 @@ pub(crate) fn settings(base_url: &str) -> ReviewerSettings {
 
 fn client(settings: &ReviewerSettings) -> Gemini {
     let clock = Arc::new(SystemClock);
-    Gemini::with_patience(settings, Prompt::built_in(), clock, PATIENCE).unwrap()
+    Gemini::with_backoff(settings, Prompt::built_in(), clock, PATIENCE).unwrap()
 }
 
 async fn listen(listener: tokio::net::TcpListener, service: &Arc<Service>) {
@@ -196,7 +196,7 @@ async fn review_until(gemini: &Gemini, limit: Duration, correction: Option<&str>
     // Each is about another image.
     let image = fastrand::u64(..).to_string();
     let deadline = Instant::now() + limit;
-    gemini.review(Ask { image: &image, picture: &picture, correction, deadline }).await
+    gemini.review(ReviewRequest { image: &image, picture: &picture, correction, deadline }).await
 }
 
 fn fault(outcome: Outcome) -> Fault {
@@ -209,12 +209,12 @@ async fn a_good_call_is_as_documented_and_its_key_is_in_the_header_only() {
     let outcome = review(&client(&settings)).await;
     let answer = outcome.result.unwrap();
     assert!(answer.humans && answer.details == "A person on a beach.");
-    let evidence = outcome.evidence;
-    assert_eq!((evidence.attempts, evidence.tokens_in, evidence.tokens_out), (1, 1620, 100));
-    let usd = evidence.usd.unwrap();
+    let call = outcome.call;
+    assert_eq!((call.attempts, call.tokens_in, call.tokens_out), (1, 1620, 100));
+    let usd = call.usd.unwrap();
     assert!((usd - (1620.0 * 0.30 + 100.0 * 2.50) / 1e6).abs() < 1e-12, "{usd}");
-    assert_eq!(evidence.model_version.as_deref(), Some("gemini-3.5-flash-lite"));
-    assert_eq!(evidence.prompt_hash, Prompt::built_in().hash());
+    assert_eq!(call.model_version.as_deref(), Some("gemini-3.5-flash-lite"));
+    assert_eq!(call.prompt_hash, Prompt::built_in().hash());
     let seen = service.seen.lock().unwrap();
     assert_eq!(seen[0].path, "/v1beta/models/gemini-3.5-flash-lite:generateContent");
     assert_eq!((seen[0].query.as_deref(), seen[0].key.as_str()), (None, "fake-key-of-main"));
@@ -228,7 +228,7 @@ async fn a_single_503_is_healed_within_the_try_and_counted() {
     let gemini = client(&settings);
     let outcome = review(&gemini).await;
     assert!(outcome.result.is_ok());
-    assert_eq!((outcome.evidence.attempts, service.seen()), (3, 3));
+    assert_eq!((outcome.call.attempts, service.seen()), (3, 3));
     let health = gemini.health();
     assert_eq!((health.calls, health.faults, health.last_status), (3, 2, Some(500)));
     assert!(!health.breaker_open);
@@ -243,7 +243,7 @@ async fn a_refused_connection_is_no_503_and_opens_the_breaker() {
     settings.try_timeout = Duration::from_millis(1000);
     let gemini = client(&settings);
     let outcome = review(&gemini).await;
-    assert_eq!(outcome.evidence.attempts, 5);
+    assert_eq!(outcome.call.attempts, 5);
     let Fault::Unavailable { status: None, reason } = fault(outcome) else { panic!("status") };
     assert!(reason.starts_with("Gemini could not be reached"), "{reason}");
     assert!(!reason.contains("503") && !reason.contains(&address.to_string()), "{reason}");
@@ -284,8 +284,8 @@ async fn a_service_that_never_answers_is_left_after_the_attempts_limit() {
     let started = Instant::now();
     let outcome = review(&client(&settings)).await;
     assert!(started.elapsed() < Duration::from_secs(5));
-    assert!((2..=4).contains(&outcome.evidence.attempts), "{}", outcome.evidence.attempts);
-    assert_eq!(outcome.evidence.possibly_billed, outcome.evidence.attempts);
+    assert!((2..=4).contains(&outcome.call.attempts), "{}", outcome.call.attempts);
+    assert_eq!(outcome.call.possibly_billed, outcome.call.attempts);
     let Fault::Unavailable { status: None, reason } = fault(outcome) else { panic!("status") };
     assert!(reason.starts_with("Gemini did not answer"), "{reason}");
 }
@@ -436,7 +436,7 @@ async fn a_limit_by_the_minute_is_waited_for_with_the_same_key() {
     assert_eq!(service.keys(), ["fake-key-number-1", "fake-key-number-1"]);
     assert_eq!(gemini.health().faults, 0, "a limit is no fault");
     let most = settings.max_in_flight;
-    assert_eq!(gemini.capacity(), most * 3 / 8, "half of the three quarters it began with");
+    assert_eq!(gemini.concurrency(), most * 3 / 8, "half of the three quarters it began with");
 }
 
 #[tokio::test]
@@ -532,7 +532,7 @@ async fn a_refusal_in_prose_is_asked_once_more_and_is_then_a_failed_try() {
     assert_eq!(service.seen(), 2);
     service.then_always(recorded("refusal-as-text-stop"));
     let outcome = review(&gemini).await;
-    assert_eq!(outcome.evidence.usd, None, "a reply that does not tell its tokens has no price");
+    assert_eq!(outcome.call.usd, None, "a reply that does not tell its tokens has no price");
     let Fault::Unreadable { reason, .. } = fault(outcome) else { panic!("kind") };
     assert!(reason.contains("I am programmed to be"), "{reason}");
     assert_eq!(service.seen(), 4);
@@ -563,7 +563,7 @@ async fn what_is_blocked_is_sent_once_and_paid_for() {
     ] {
         let (service, settings) = service([recorded(name)]).await;
         let outcome = review(&client(&settings)).await;
-        assert_eq!(outcome.evidence.tokens_in, tokens, "{name}");
+        assert_eq!(outcome.call.tokens_in, tokens, "{name}");
         let Fault::Blocked { reason, .. } = fault(outcome) else { panic!("{name}") };
         assert_eq!((reason.as_str(), service.seen()), (expected, 1), "{name}");
     }
@@ -612,7 +612,7 @@ async fn an_empty_answer_is_asked_for_again_within_the_try() {
         let gemini = client(&settings);
         let outcome = review(&gemini).await;
         assert!(outcome.result.is_ok(), "{:?}", outcome.result);
-        assert_eq!((service.seen(), outcome.evidence.attempts), (2, 2));
+        assert_eq!((service.seen(), outcome.call.attempts), (2, 2));
     }
 }
 
@@ -733,11 +733,11 @@ async fn an_unknown_price_is_unknown_and_a_configured_one_counts() {
     let (_service, mut settings) = service([]).await;
     settings.model = "gemini-9-neon".into();
     let gemini = client(&settings);
-    assert_eq!(review(&gemini).await.evidence.usd, None);
+    assert_eq!(review(&gemini).await.call.usd, None);
     assert_eq!((gemini.estimate().usual, gemini.usd_per_try()), (None, None));
     settings.prices.insert("gemini-9-neon".into(), Price { input: 1.0, output: 2.0 });
     let gemini = client(&settings);
-    let usd = review(&gemini).await.evidence.usd.unwrap();
+    let usd = review(&gemini).await.call.usd.unwrap();
     assert!((usd - (1620.0 + 200.0) / 1e6).abs() < 1e-12, "{usd}");
     let estimate = gemini.estimate();
     assert!(estimate.usual.unwrap() < estimate.at_most.unwrap());
@@ -755,13 +755,10 @@ async fn a_try_that_may_have_been_billed_in_vain_makes_no_attempt_beyond_its_res
         service.then_always(late.clone());
         let gemini = client(&settings);
         let reserved = gemini.usd_per_try().unwrap();
-        let evidence = review(&gemini).await.evidence;
-        assert_eq!(
-            (service.seen(), evidence.attempts as usize),
-            (n_told + n_lost, n_told + n_lost)
-        );
-        assert_eq!(evidence.possibly_billed as usize, n_lost);
-        let (known, at_most) = (evidence.usd.unwrap(), evidence.usd_at_most.unwrap());
+        let call = review(&gemini).await.call;
+        assert_eq!((service.seen(), call.attempts as usize), (n_told + n_lost, n_told + n_lost));
+        assert_eq!(call.possibly_billed as usize, n_lost);
+        let (known, at_most) = (call.usd.unwrap(), call.usd_at_most.unwrap());
         assert!(at_most > known && at_most <= reserved, "{known} to {at_most} of {reserved}");
     }
     let (service, settings) = service([late, finished("MAX_TOKENS")]).await;
@@ -779,7 +776,7 @@ async fn every_model_of_the_price_list_has_its_price() {
     ] {
         let (_service, mut settings) = service([]).await;
         settings.model = model.into();
-        let usd = review(&client(&settings)).await.evidence.usd.unwrap();
+        let usd = review(&client(&settings)).await.call.usd.unwrap();
         assert!((usd - (1620.0 * input + 100.0 * output) / 1e6).abs() < 1e-12, "{model}: {usd}");
     }
 }
@@ -791,8 +788,8 @@ async fn a_call_at_a_cheaper_tier_costs_less() {
     let flex = Act::Answer(200, serde_json::to_vec(&value).unwrap());
     let (_service, settings) = service([good(), flex]).await;
     let gemini = client(&settings);
-    let standard = review(&gemini).await.evidence.usd.unwrap();
-    let cheaper = review(&gemini).await.evidence.usd.unwrap();
+    let standard = review(&gemini).await.call.usd.unwrap();
+    let cheaper = review(&gemini).await.call.usd.unwrap();
     assert!((cheaper * 2.0 - standard).abs() < 1e-12);
 }
 

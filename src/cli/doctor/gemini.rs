@@ -107,22 +107,22 @@ fn finding(found: Found, good: String) -> Finding {
         Found::Refused(refusal) => {
             Finding::new("reviewer", State::Failed, refusal.reason, refusal.action)
         }
-        Found::KeyRefused { says } => Finding::new(
+        Found::KeyRefused { message } => Finding::new(
             "reviewer",
             State::Failed,
-            says,
+            message,
             "keys: https://aistudio.google.com/apikey; put the new one into .env",
         ),
-        Found::ModelRefused { says } => Finding::new(
+        Found::ModelRefused { message } => Finding::new(
             "reviewer",
             State::Failed,
-            says,
+            message,
             "see [reviewer] model, api_version and base_url",
         ),
-        Found::Unknown { says } => Finding::new(
+        Found::Unknown { message } => Finding::new(
             "reviewer",
             State::Unavailable,
-            says,
+            message,
             "nothing was learned about the key; see this machine's network and HTTPS_PROXY",
         ),
     }

@@ -12,7 +12,7 @@ use super::Form;
 use crate::cli::output;
 use crate::protocol::Line;
 use crate::redact::Redactor;
-use crate::review::report::{Listener, News, RowResult};
+use crate::review::report::{Observer, ReviewEvent, RowResult};
 use crate::text;
 
 /// Where it says it.
@@ -69,11 +69,11 @@ impl Screen {
     }
 }
 
-impl Listener for Screen {
-    fn hear(&self, news: &News) {
-        match news {
-            News::Line(line) => self.line(line),
-            News::Progress { done, total } => match &self.bar {
+impl Observer for Screen {
+    fn on_event(&self, event: &ReviewEvent) {
+        match event {
+            ReviewEvent::Line(line) => self.line(line),
+            ReviewEvent::Progress { done, total } => match &self.bar {
                 Some(bar) => {
                     bar.set_length(*total);
                     bar.set_position(*done);
@@ -84,7 +84,7 @@ impl Listener for Screen {
                     unit: "images".to_owned(),
                 }),
             },
-            News::Result(result) => match self.form {
+            ReviewEvent::Result(result) => match self.form {
                 Form::Json => self.results().push(result.clone()),
                 Form::Text => {}
             },

@@ -24,10 +24,10 @@ use crate::review::category::category;
 use crate::review::record::folder_listing::files_below;
 use crate::review::record::{Record, RecordId};
 use crate::review::report::{End, Exit};
-use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Outcome};
+use crate::review::reviewer::{Answer, CallRecord, Fault, Outcome, ReviewRequest};
 use crate::review::settings::{ImageSettings, ReviewSettings};
 use crate::review::source::SourceError;
-use crate::review::tries::{Begin, Begun, Company, Row, TryEnd, TryOutcome};
+use crate::review::tries::{Begin, Begun, Isolation, Row, TryEnd, TryOutcome};
 use crate::storage::StorageError;
 
 /// A file or an address that a person names, so any will do.
@@ -146,16 +146,16 @@ async fn look(looking: Looking<'_>, id: RecordId, bytes: Bytes) -> Result<u8, Se
     };
     let notes = notes_of_no_row(settings, clock).await?;
     let reserve = adapters.reviewer.usd_per_try();
-    let begin = Begin { id, at: clock.now(), company: Company::Others, reserve };
+    let begin = Begin { id, at: clock.now(), isolation: Isolation::Shared, reserve };
     let unwritten = |error: StorageError| SetupError::State(error.into());
     let try_id = match notes.begin(&begin, &settings.budget).await.map_err(unwritten)? {
         Begun::Yes(try_id) => try_id,
         Begun::OverBudget { reason } => return Ok(tell_failure(form, &reason, EXIT_TRY_LATER)),
     };
     let deadline = Instant::now() + settings.reviewer.try_timeout;
-    let ask = Ask { image: "", picture: &picture, correction: None, deadline };
-    let Outcome { result, evidence } = adapters.reviewer.review(ask).await;
-    let end = end_of_try(&result, evidence, reserve, clock.now());
+    let ask = ReviewRequest { image: "", picture: &picture, correction: None, deadline };
+    let Outcome { result, call } = adapters.reviewer.review(ask).await;
+    let end = end_of_try(&result, call, reserve, clock.now());
     let end = TryEnd { sha256: Some(picture.sha256), took: began.elapsed(), ..end };
     if let Err(error) = notes.finish(try_id, &end, Row::Settled).await {
         // The answer is paid for; what was set aside for it counts as spent.
@@ -166,12 +166,12 @@ async fn look(looking: Looking<'_>, id: RecordId, bytes: Bytes) -> Result<u8, Se
 
 fn end_of_try(
     result: &Result<Answer, Fault>,
-    evidence: Evidence,
+    call: CallRecord,
     reserve: Option<f64>,
     at: DateTime<Utc>,
 ) -> TryEnd {
     // Never more than was set aside.
-    let cost = evidence.usd_at_most.or(evidence.usd).or(reserve).unwrap_or(0.0);
+    let cost = call.usd_at_most.or(call.usd).or(reserve).unwrap_or(0.0);
     let (outcome, reason) = match result {
         Ok(_) => (TryOutcome::Answered, None),
         Err(Fault::Blocked { reason, .. }) => (TryOutcome::Blocked, Some(reason.clone())),
@@ -187,7 +187,7 @@ fn end_of_try(
         sha256: None,
         result: result.as_ref().ok().map(|answer| (category(answer), answer.details.clone())),
         cost,
-        evidence: Some(evidence),
+        call: Some(call),
         took: Duration::ZERO,
     }
 }

@@ -11,10 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Compared, Comparison, Said};
-use crate::review::batch::Preparer;
 use crate::review::category::category;
+use crate::review::pipeline::Preparer;
 use crate::review::record::selection::Found;
-use crate::review::reviewer::{Ask, Evidence, Fault, Outcome, Reviewer};
+use crate::review::reviewer::{CallRecord, Fault, Outcome, ReviewRequest, Reviewer};
 use crate::review::source::Source;
 use crate::review::tries::Spent;
 
@@ -56,7 +56,7 @@ pub struct Looked {
 struct Seen {
     row: Found,
     result: Result<Said, Missing>,
-    evidence: Option<Evidence>,
+    call: Option<CallRecord>,
 }
 
 /// Why there is nothing to compare with.
@@ -85,8 +85,8 @@ pub async fn look_again(
     // Calls without an answer may have been billed: to the cap they count as if they had.
     let mut booked = 0.0;
     loop {
-        let capacity = lookers.reviewer.capacity().max(1) as usize;
-        while looked.stopped.is_none() && tasks.len() < capacity {
+        let concurrency = lookers.reviewer.concurrency().max(1) as usize;
+        while looked.stopped.is_none() && tasks.len() < concurrency {
             if !is_affordable(booked, tasks.len(), bounds.usd, lookers) {
                 break;
             }
@@ -96,9 +96,9 @@ pub async fn look_again(
         let Some(ended) = tasks.join_next().await else { break };
         // A panic has been printed already; the row is not compared.
         let Ok(seen) = ended else { continue };
-        if let Some(evidence) = &seen.evidence {
+        if let Some(call) = &seen.call {
             let per_try = lookers.reviewer.usd_per_try();
-            booked += evidence.usd_at_most.or(evidence.usd).or(per_try).unwrap_or(0.0);
+            booked += call.usd_at_most.or(call.usd).or(per_try).unwrap_or(0.0);
         }
         take(&mut looked, seen, &mut n_away);
         progress(looked.comparison.rows.len() as u64);
@@ -121,14 +121,14 @@ fn is_affordable(booked: f64, in_hand: usize, cap: Option<f64>, lookers: &Looker
 }
 
 fn take(looked: &mut Looked, seen: Seen, n_away: &mut u32) {
-    let Seen { row, result, evidence } = seen;
-    if let Some(evidence) = evidence {
+    let Seen { row, result, call } = seen;
+    if let Some(call) = call {
         let spent = &mut looked.spent;
         spent.tries += 1;
-        spent.tokens_in += evidence.tokens_in;
-        spent.tokens_out += evidence.tokens_out;
-        spent.possibly_billed += u64::from(evidence.possibly_billed);
-        spent.usd = spent.usd.zip(evidence.usd).map(|(so_far, more)| so_far + more);
+        spent.tokens_in += call.tokens_in;
+        spent.tokens_out += call.tokens_out;
+        spent.possibly_billed += u64::from(call.possibly_billed);
+        spent.usd = spent.usd.zip(call.usd).map(|(so_far, more)| so_far + more);
     }
     let new = match result {
         Ok(said) => {
@@ -190,16 +190,16 @@ async fn look(lookers: Lookers, row: Found, try_timeout: Duration) -> Seen {
     let picture = match picture {
         Ok(picture) => picture,
         Err(reason) => {
-            return Seen { row, result: Err(Missing::Picture(reason)), evidence: None };
+            return Seen { row, result: Err(Missing::Picture(reason)), call: None };
         }
     };
     let deadline = Instant::now() + try_timeout;
     let image = &row.record.id.0;
-    let ask = Ask { image, picture: &picture, correction: None, deadline };
-    let Outcome { result, evidence } = lookers.reviewer.review(ask).await;
+    let ask = ReviewRequest { image, picture: &picture, correction: None, deadline };
+    let Outcome { result, call } = lookers.reviewer.review(ask).await;
     let result = match result {
         Ok(answer) => Ok(Said { categories: category(&answer), details: answer.details }),
         Err(fault) => Err(Missing::Answer(fault)),
     };
-    Seen { row, result, evidence: Some(evidence) }
+    Seen { row, result, call: Some(call) }
 }

@@ -19,7 +19,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use self::holder::{Identity, LivenessLock};
 use self::schema::SCHEMA;
-use super::{Begin, Begun, Company, Fence, Orphan, Row, Spent, Tries, TryEnd, TryId};
+use super::{Begin, Begun, Fence, Isolation, Orphan, Row, Spent, Tries, TryEnd, TryId};
 use crate::review::record::{Claimed, RecordId};
 use crate::review::settings::BudgetSettings;
 use crate::review::settle::History;
@@ -204,9 +204,9 @@ impl Tries for SqliteTries {
                 return Ok(Begun::OverBudget { reason });
             }
             add_money(transaction, us, begin.at, reserve)?;
-            let alone = match begin.company {
-                Company::Alone => 1,
-                Company::Others => 0,
+            let alone = match begin.isolation {
+                Isolation::Exclusive => 1,
+                Isolation::Shared => 0,
             };
             let id = transaction.query_row(
                 "INSERT INTO tries (scope, record_id, holder, run, begun_at, alone, reserved_usd)
@@ -258,7 +258,7 @@ fn finish(
     end: &TryEnd,
     row: Row,
 ) -> rusqlite::Result<()> {
-    let evidence = end.evidence.clone().unwrap_or_default();
+    let call = end.call.clone().unwrap_or_default();
     let of_provider = |text: String| Some(text).filter(|text| !text.is_empty());
     let (category, details) = end.result.clone().unzip();
     // A try that a taker-over has closed stays closed; one that ended as a fault of the provider or the bucket may
@@ -286,16 +286,16 @@ fn finish(
             end.sha256,
             category,
             details,
-            of_provider(evidence.prompt_hash),
-            of_provider(evidence.model),
-            evidence.model_version,
-            evidence.attempts,
-            evidence.possibly_billed,
-            signed(evidence.tokens_in),
-            signed(evidence.tokens_out),
-            evidence.usd,
+            of_provider(call.prompt_hash),
+            of_provider(call.model),
+            call.model_version,
+            call.attempts,
+            call.possibly_billed,
+            signed(call.tokens_in),
+            signed(call.tokens_out),
+            call.usd,
             end.cost,
-            end.evidence.as_ref().map(|evidence| millis(evidence.took)),
+            end.call.as_ref().map(|call| millis(call.took)),
             millis(end.took),
         ],
     )?;

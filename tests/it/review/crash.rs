@@ -15,11 +15,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lookout::clock::{Clock, SystemClock};
-use lookout::review::batch::{self, Plan, Ports, Preparer, Wish};
+use lookout::review::pipeline::{self, Plan, Ports, Preparer, StopRequest};
 use lookout::review::record::sqlite::{NewRecord, SqliteRecords};
 use lookout::review::record::{Record, RecordId};
-use lookout::review::report::{Listener, News};
-use lookout::review::reviewer::{Ask, Evidence, Health, Outcome, Prepared, Reviewer};
+use lookout::review::report::{Observer, ReviewEvent};
+use lookout::review::reviewer::{CallRecord, Health, Outcome, Prepared, ReviewRequest, Reviewer};
 use lookout::review::settings::{BudgetSettings, Columns, OnBlocked};
 use lookout::review::settle::Policy;
 use lookout::review::source::{Source, SourceError};
@@ -65,7 +65,7 @@ struct Mortal {
 
 #[async_trait]
 impl Reviewer for Mortal {
-    async fn review(&self, ask: Ask<'_>) -> Outcome {
+    async fn review(&self, ask: ReviewRequest<'_>) -> Outcome {
         let name = String::from_utf8(ask.picture.bytes.to_vec()).unwrap();
         let mut calls = OpenOptions::new().append(true).create(true).open(&self.calls).unwrap();
         calls.write_all(format!("{name}\n").as_bytes()).unwrap();
@@ -75,14 +75,14 @@ impl Reviewer for Mortal {
             std::process::abort();
         }
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
-        Outcome { result: Ok(answer()), evidence: Evidence { attempts: 1, ..Evidence::default() } }
+        Outcome { result: Ok(answer()), call: CallRecord { attempts: 1, ..CallRecord::default() } }
     }
 
     fn health(&self) -> Health {
         Health::default()
     }
 
-    fn capacity(&self) -> u32 {
+    fn concurrency(&self) -> u32 {
         self.capacity
     }
 
@@ -93,8 +93,8 @@ impl Reviewer for Mortal {
 
 struct Deaf;
 
-impl Listener for Deaf {
-    fn hear(&self, _news: &News) {}
+impl Observer for Deaf {
+    fn on_event(&self, _news: &ReviewEvent) {}
 }
 
 fn records(folder: &Path) -> SqliteRecords {
@@ -144,8 +144,8 @@ fn the_process_that_may_die() {
         grace_end: None,
         grace: Duration::from_secs(60),
     };
-    let (_wish, wishes) = watch::channel(Wish::GoOn);
-    let report = runtime.block_on(batch::run(ports, plan, wishes, Arc::new(Deaf)));
+    let (_wish, wishes) = watch::channel(StopRequest::None);
+    let report = runtime.block_on(pipeline::run(ports, plan, wishes, Arc::new(Deaf)));
     assert!(report.signal_line(None).is_some(), "{report:?}");
 }
 
@@ -229,8 +229,8 @@ async fn kill_9_at_any_moment_loses_no_row_and_leaves_none_in_processing() {
     for _ in 0..n_kills {
         let mut child = start_child(folder);
         // Long enough to begin in most cases, short enough to be in the middle.
-        let patience = Duration::from_millis(random.u64(20..500));
-        tokio::time::sleep(patience).await;
+        let backoff = Duration::from_millis(random.u64(20..500));
+        tokio::time::sleep(backoff).await;
         n_in_the_middle += u64::from(child.try_wait().unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();

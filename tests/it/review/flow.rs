@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lookout::review::batch::Wish;
+use lookout::review::pipeline::StopRequest;
 use lookout::review::report::{End, Exit};
 use lookout::review::settings::BudgetSettings;
 use lookout::review::source::SourceError;
@@ -72,12 +72,12 @@ async fn what_does_not_end_within_the_grace_is_given_back_and_has_lost_no_try() 
 async fn a_wish_winds_down_and_a_second_one_gives_back() {
     let mut world = World::with(names(100)).await;
     world.latency = Duration::from_secs(30);
-    let (wish, wishes) = watch::channel(Wish::GoOn);
+    let (wish, wishes) = watch::channel(StopRequest::None);
     let asking = async {
         tokio::time::sleep(Duration::from_secs(40)).await;
-        wish.send(Wish::WindDown).unwrap();
+        wish.send(StopRequest::WindDown).unwrap();
         tokio::time::sleep(Duration::from_secs(5)).await;
-        wish.send(Wish::GiveBack).unwrap();
+        wish.send(StopRequest::Release).unwrap();
     };
     let (ran, ()) = tokio::join!(world.run_with(wishes), asking);
     assert_eq!(ran.report.end, End::BoxFull);
@@ -146,7 +146,7 @@ async fn the_budget_ends_the_run_and_the_rows_go_back() {
     assert!(ran.has_line("::lookout::problem kind=quota_exhausted provider=budget"));
     assert_eq!(ran.report.signal_line(None), None);
     assert_eq!(world.statuses()["downloaded"], 75);
-    assert_eq!(ran.report.reasons["given back: out of quota or budget"], 75);
+    assert_eq!(ran.report.reasons["returned to the queue: out of quota or budget"], 75);
     assert!(world.now().timestamp() > 1_800_000_000);
 }
 

@@ -14,13 +14,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use lookout::clock::{Clock, SystemClock};
-use lookout::review::batch::{self, Plan, Ports, Preparer, Wish};
 use lookout::review::category::category;
+use lookout::review::pipeline::{self, Plan, Ports, Preparer, StopRequest};
 use lookout::review::prompt::Prompt;
 use lookout::review::record::sqlite::{NewRecord, SqliteRecords};
 use lookout::review::record::{Record, RecordId};
+use lookout::review::reviewer::gemini::backoff::Backoff;
 use lookout::review::reviewer::gemini::client::Gemini;
-use lookout::review::reviewer::gemini::patience::Patience;
 use lookout::review::reviewer::{Answer, Prepared};
 use lookout::review::settings::{BudgetSettings, Columns, OnBlocked, Project, ReviewerSettings};
 use lookout::review::settle::Policy;
@@ -202,20 +202,11 @@ async fn review(folder: &Path, base_url: String, n_rows: usize) {
         lease_until: now + chrono::TimeDelta::hours(1),
     };
     let short = Duration::from_millis(1);
-    let patience = Patience {
-        pause: short,
-        longest_pause: short,
-        probe: short,
-        longest_probe: short,
-        vague: short,
-    };
+    let backoff =
+        Backoff { pause: short, max_pause: short, probe: short, max_probe: short, vague: short };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let gemini = Gemini::with_patience(
-        &settings(base_url),
-        Prompt::built_in(),
-        Arc::clone(&clock),
-        patience,
-    );
+    let gemini =
+        Gemini::with_backoff(&settings(base_url), Prompt::built_in(), Arc::clone(&clock), backoff);
     let ports = Ports {
         records: Arc::new(records),
         source: Arc::new(NumbersAsPictures),
@@ -238,8 +229,8 @@ async fn review(folder: &Path, base_url: String, n_rows: usize) {
         grace_end: None,
         grace: Duration::from_secs(60),
     };
-    let (_wish, wishes) = watch::channel(Wish::GoOn);
-    let report = batch::run(ports, plan, wishes, Arc::new(Ear::default())).await;
+    let (_wish, wishes) = watch::channel(StopRequest::None);
+    let report = pipeline::run(ports, plan, wishes, Arc::new(Ear::default())).await;
     assert!(report.signal_line(None).is_some(), "{report:?}");
 }
 

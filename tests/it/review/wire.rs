@@ -11,7 +11,7 @@ use bytes::Bytes;
 use lookout::clock::SimClock;
 use lookout::drill::fake_gemini::{Behaviour, FakeGemini, FakeGeminiSettings, Looking};
 use lookout::protocol::Line;
-use lookout::review::batch::{Preparer, Wish};
+use lookout::review::pipeline::{Preparer, StopRequest};
 use lookout::review::prompt::Prompt;
 use lookout::review::report::{Exit, Report};
 use lookout::review::reviewer::gemini::client::Gemini;
@@ -98,7 +98,7 @@ impl Spoken {
 pub(super) async fn run(world: &mut World, settings: &ReviewerSettings) -> Spoken {
     let clock = Arc::new(SimClock::new(world.now()));
     let gemini = Arc::new(Gemini::new(settings, Prompt::built_in(), clock).unwrap());
-    let (_wish, wishes) = watch::channel(Wish::GoOn);
+    let (_wish, wishes) = watch::channel(StopRequest::None);
     let watched = Arc::clone(&gemini);
     let (calls, seen) = watch::channel(Vec::new());
     let watching = tokio::spawn(async move {

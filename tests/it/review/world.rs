@@ -11,13 +11,13 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use lookout::clock::{Clock, SimClock};
 use lookout::protocol::Line;
-use lookout::review::batch::{self, Plan, Ports, Preparer, Wish};
+use lookout::review::pipeline::{self, Plan, Ports, Preparer, StopRequest};
 use lookout::review::record::sqlite::{NewRecord, SqliteRecords};
 use lookout::review::record::{Record, RecordId};
-use lookout::review::report::{Listener, News, Report};
+use lookout::review::report::{Observer, Report, ReviewEvent};
 use lookout::review::reviewer::{
-    Answer, Ask, Evidence, Fault, Health, Meanwhile, Outcome, Prepared, Refusal, RefusalCause,
-    Reviewer,
+    Answer, AttemptCounts, CallRecord, Fault, Health, Outcome, Prepared, Refusal, RefusalCause,
+    ReviewRequest, Reviewer,
 };
 use lookout::review::settings::{BudgetSettings, Columns, OnBlocked};
 use lookout::review::settle::Policy;
@@ -120,7 +120,7 @@ impl ScriptedReviewer {
 
 #[async_trait]
 impl Reviewer for ScriptedReviewer {
-    async fn review(&self, ask: Ask<'_>) -> Outcome {
+    async fn review(&self, ask: ReviewRequest<'_>) -> Outcome {
         let name = String::from_utf8(ask.picture.bytes.to_vec()).unwrap();
         let n_before = count(&self.asked, &name);
         self.corrections.lock().unwrap().extend(ask.correction.map(str::to_owned));
@@ -129,7 +129,7 @@ impl Reviewer for ScriptedReviewer {
             now.0 += 1;
             now.1 = now.1.max(now.0);
         }
-        let fared = |health: &Health| Meanwhile {
+        let fared = |health: &Health| AttemptCounts {
             answered: health.calls - health.faults,
             faults: health.faults,
         };
@@ -143,14 +143,14 @@ impl Reviewer for ScriptedReviewer {
             (self.provider)(&name, n_before, self.start.elapsed().as_secs())
         };
         let mut health = self.health.lock().unwrap();
-        let meanwhile = fared(&health).since(before);
+        let peers = fared(&health).since(before);
         health.calls += 1;
         if let Err(Fault::Unavailable { status, reason }) = &result {
             health.faults += 1;
             health.last_status = *status;
             health.last_detail = Some(reason.clone());
         }
-        let evidence = Evidence {
+        let call = CallRecord {
             model: "scripted".into(),
             attempts: 1,
             tokens_in: 100,
@@ -158,17 +158,17 @@ impl Reviewer for ScriptedReviewer {
             usd: self.usd,
             prompt_hash: "hash".into(),
             took: self.latency,
-            meanwhile,
-            ..Evidence::default()
+            peers,
+            ..CallRecord::default()
         };
-        Outcome { result, evidence }
+        Outcome { result, call }
     }
 
     fn health(&self) -> Health {
         self.health.lock().unwrap().clone()
     }
 
-    fn capacity(&self) -> u32 {
+    fn concurrency(&self) -> u32 {
         self.capacity
     }
 
@@ -201,14 +201,14 @@ impl Default for Ear {
     }
 }
 
-impl Listener for Ear {
-    fn hear(&self, news: &News) {
-        match news {
-            News::Line(line) => {
+impl Observer for Ear {
+    fn on_event(&self, event: &ReviewEvent) {
+        match event {
+            ReviewEvent::Line(line) => {
                 self.heard.lock().unwrap().push((self.since.elapsed(), line.clone()));
             }
-            News::Progress { .. } => {}
-            News::Result(_) => *self.results.lock().unwrap() += 1,
+            ReviewEvent::Progress { .. } => {}
+            ReviewEvent::Result(_) => *self.results.lock().unwrap() += 1,
         }
     }
 }
@@ -286,12 +286,12 @@ impl World {
     }
 
     pub(super) async fn run(&mut self) -> Ran {
-        let (_wish, wishes) = watch::channel(Wish::GoOn);
+        let (_wish, wishes) = watch::channel(StopRequest::None);
         self.run_with(wishes).await
     }
 
     /// One run with the scripted provider.
-    pub(super) async fn run_with(&mut self, wishes: watch::Receiver<Wish>) -> Ran {
+    pub(super) async fn run_with(&mut self, wishes: watch::Receiver<StopRequest>) -> Ran {
         let now = tokio::time::Instant::now();
         let reviewer = Arc::new(ScriptedReviewer {
             provider: Arc::clone(&self.provider),
@@ -315,7 +315,7 @@ impl World {
         &mut self,
         reviewer: Arc<dyn Reviewer>,
         preparer: Arc<dyn Preparer>,
-        wishes: watch::Receiver<Wish>,
+        wishes: watch::Receiver<StopRequest>,
     ) -> (Report, Vec<Heard>) {
         self.n_runs += 1;
         let now = tokio::time::Instant::now();
@@ -351,7 +351,8 @@ impl World {
             grace: Duration::from_secs(60),
         };
         let ear = Arc::new(Ear::default());
-        let report = batch::run(ports, plan, wishes, Arc::clone(&ear) as Arc<dyn Listener>).await;
+        let report =
+            pipeline::run(ports, plan, wishes, Arc::clone(&ear) as Arc<dyn Observer>).await;
         let heard = ear.heard.lock().unwrap().clone();
         assert_eq!(*ear.results.lock().unwrap(), report.counts.settled());
         (report, heard)

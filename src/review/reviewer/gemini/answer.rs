@@ -1,6 +1,6 @@
 //! What a body of status 200 holds: an answer, a block, or something that can't be used.
 //!
-//! Pure. What follows from it (another attempt, a larger cap) is `client.rs`'s business.
+//! Pure. What follows from it (another attempt, a larger cap) is `review_try.rs`'s business.
 //! Invariant: [`Reading::Answer`] only if the model says that it finished and its text is the
 //! whole answer object and nothing else. Nothing is guessed, completed or repaired.
 

@@ -6,7 +6,7 @@
 
 use crate::review::reviewer::Refusal;
 use crate::review::reviewer::gemini::call::{self, Called};
-use crate::review::reviewer::gemini::classifier::{Kind, Misunderstood, classify};
+use crate::review::reviewer::gemini::classifier::{InvalidRequest, Kind, classify};
 use crate::review::reviewer::gemini::client::Gemini;
 use crate::review::reviewer::gemini::refusal::{Concerned, refusal};
 use crate::review::reviewer::gemini::request;
@@ -35,19 +35,19 @@ pub enum Finding {
     /// The key or its project is refused.
     KeyRefused {
         /// For people.
-        says: String,
+        message: String,
     },
     /// The key may be good, but the model, its version or the address is not.
     ModelRefused {
         /// For people.
-        says: String,
+        message: String,
     },
     /// A real request is refused until a person acts: spend cap, credit, no quota.
     Refused(Refusal),
     /// Nothing was learned: network, overload, limit.
     Unknown {
         /// For people.
-        says: String,
+        message: String,
     },
 }
 
@@ -55,10 +55,10 @@ impl Gemini {
     /// Asks the service about the model with every key: proves key and model in one call each.
     pub async fn check_key_and_model(&self) -> Vec<KeyCheck> {
         let mut checks = Vec::new();
-        for project in &self.settings.projects {
+        for project in &self.session.settings.projects {
             for key in &project.keys {
-                let request = self.http.get(self.model_url());
-                let called = call::send(request, key, self.settings.attempt_timeout).await;
+                let request = self.session.http.get(self.session.model_url());
+                let called = call::send(request, key, self.session.settings.attempt_timeout).await;
                 checks.push(KeyCheck {
                     project: project.name.clone(),
                     key: key.hint(),
@@ -73,10 +73,11 @@ impl Gemini {
     /// there is quota and credit, and that the model answers.
     pub async fn try_one_request(&self) -> Vec<KeyCheck> {
         let mut checks = Vec::new();
-        for project in &self.settings.projects {
+        for project in &self.session.settings.projects {
             let Some(key) = project.keys.first() else { continue };
-            let request = self.http.post(format!("{}:generateContent", self.model_url()));
-            let limit = self.settings.attempt_timeout;
+            let request =
+                self.session.http.post(format!("{}:generateContent", self.session.model_url()));
+            let limit = self.session.settings.attempt_timeout;
             let called = call::post(request, key, request::ping(), limit, None).await;
             let finding = match called {
                 Called::Answered(answered) if answered.status == 200 => {
@@ -95,51 +96,54 @@ impl Gemini {
         let answered = match called {
             Called::Answered(answered) => answered,
             Called::Failed(_, detail) => {
-                let says = format!("Gemini could not be reached ({detail})");
-                return Finding::Unknown { says: self.redactor.redact(&says).into_owned() };
+                let message = format!("Gemini could not be reached ({detail})");
+                return Finding::Unknown {
+                    message: self.session.redactor.redact(&message).into_owned(),
+                };
             }
             Called::UnusableKey => {
-                let says = "it holds characters that no API key has".to_owned();
-                return Finding::KeyRefused { says };
+                let message = "it holds characters that no API key has".to_owned();
+                return Finding::KeyRefused { message };
             }
         };
         if answered.status == 200 {
             return self.model_found(&answered.body);
         }
         let class = classify(answered.status, answered.retry_after.as_deref(), &answered.body);
-        let says = self.redactor.redact(&class.says).into_owned();
+        let message = self.session.redactor.redact(&class.message).into_owned();
         match class.kind {
             Kind::KeyRejected | Kind::ProjectRejected | Kind::Location => {
-                Finding::KeyRefused { says }
+                Finding::KeyRefused { message }
             }
             Kind::OutOfCredit | Kind::SpendCap | Kind::NoQuota => {
                 let concerned = Concerned { project: project.to_owned(), key: None };
-                let (model, now) = (&self.settings.model, self.clock.now());
-                Finding::Refused(refusal(class.kind, &concerned, model, &says, now))
+                let (model, now) = (&self.session.settings.model, self.session.clock.now());
+                Finding::Refused(refusal(class.kind, &concerned, model, &message, now))
             }
             Kind::NoSuchModel
             | Kind::ModelRetired
-            | Kind::Misunderstood(
-                Misunderstood::SchemaForm | Misunderstood::Thinking | Misunderstood::Other,
+            | Kind::InvalidRequest(
+                InvalidRequest::SchemaForm | InvalidRequest::Thinking | InvalidRequest::Other,
             )
-            | Kind::Picture(_) => Finding::ModelRefused { says },
-            Kind::Overloaded(_) | Kind::Quota(_) => Finding::Unknown { says },
+            | Kind::Picture(_) => Finding::ModelRefused { message },
+            Kind::Overloaded(_) | Kind::Quota(_) => Finding::Unknown { message },
         }
     }
 
     fn model_found(&self, body: &[u8]) -> Finding {
         let Ok(model) = serde_json::from_slice::<Model>(body) else {
-            let says = "something answers that is not Gemini: is [reviewer] base_url right?".into();
-            return Finding::ModelRefused { says };
+            let message =
+                "something answers that is not Gemini: is [reviewer] base_url right?".into();
+            return Finding::ModelRefused { message };
         };
         let methods = model.supported_generation_methods.unwrap_or_default();
         if !methods.is_empty() && !methods.iter().any(|method| method == "generateContent") {
-            let says = format!(
+            let message = format!(
                 "the model {} can't review pictures (it supports {})",
-                self.settings.model,
+                self.session.settings.model,
                 methods.join(", ")
             );
-            return Finding::ModelRefused { says };
+            return Finding::ModelRefused { message };
         }
         Finding::Good { display_name: model.display_name }
     }
@@ -152,7 +156,7 @@ fn small_answer(body: &[u8]) -> Finding {
             Finding::Good { display_name: None }
         }
         Ok(_) | Err(_) => Finding::ModelRefused {
-            says: "what answers the request is not Gemini: is [reviewer] base_url right?".into(),
+            message: "what answers the request is not Gemini: is [reviewer] base_url right?".into(),
         },
     }
 }

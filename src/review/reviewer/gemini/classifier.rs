@@ -2,7 +2,7 @@
 //!
 //! Pure: a status, a header and a body in, a [`Class`] out. `body.rs` reads bodies, `refusals.rs`
 //! and `quota.rs` tell errors apart, `effects.rs` has what follows. Who waits, and how long with
-//! jitter, is `client.rs`'s business; bodies of status 200 are `answer.rs`'s.
+//! jitter, is `key_pool.rs`'s business; bodies of status 200 are `answer.rs`'s.
 //! Invariant: the status decides first, then `ErrorInfo.reason`, then the quota's id, and the
 //! message's words last; a body that makes no sense is classified by its status alone.
 
@@ -24,7 +24,7 @@ pub struct Class {
     /// The kind, which decides everything else.
     pub kind: Kind,
     /// For people: what happened and, where they can do something, what.
-    pub says: String,
+    pub message: String,
     /// The limits that were exceeded, as the service states them.
     pub limits: Vec<Limit>,
 }
@@ -49,9 +49,9 @@ pub enum Kind {
     /// The model exists, but not for this project.
     ModelRetired,
     /// The service does not understand our request.
-    Misunderstood(Misunderstood),
+    InvalidRequest(InvalidRequest),
     /// The service can't read this picture.
-    Picture(Again),
+    Picture(Retry),
     /// The service fails or is overloaded.
     Overloaded(Billing),
     /// A quota is used up.
@@ -60,7 +60,7 @@ pub enum Kind {
 
 /// What the service did not understand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Misunderstood {
+pub enum InvalidRequest {
     /// The way we ask for JSON; there is another.
     SchemaForm,
     /// The thinking level; it can be left out.
@@ -71,7 +71,7 @@ pub enum Misunderstood {
 
 /// Whether the same request may be sent once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Again {
+pub enum Retry {
     /// Once.
     Once,
     /// Pointless.
@@ -142,30 +142,30 @@ pub enum OnKey {
 pub fn classify(status: u16, retry_after: Option<&str>, body: &[u8]) -> Class {
     let error = parse(body);
     if matches!(status, 402 | 403 | 429) && is_spend_cap(&error) {
-        let says = "the project's monthly spend cap is reached".to_owned();
-        return Class { kind: Kind::SpendCap, says, limits: limits(&error) };
+        let message = "the project's monthly spend cap is reached".to_owned();
+        return Class { kind: Kind::SpendCap, message, limits: limits(&error) };
     }
-    let (kind, says) = match status {
+    let (kind, message) = match status {
         400 => bad_request(&error),
         401 => (Kind::KeyRejected, unauthenticated(&error)),
         402 => (Kind::OutOfCredit, OUT_OF_CREDIT.to_owned()),
         403 => forbidden(&error),
         404 | 410 => not_found(&error),
         413 => (
-            Kind::Picture(Again::Never),
+            Kind::Picture(Retry::Never),
             "Gemini says that the request is too large (413)".to_owned(),
         ),
         429 => too_many(&error, retry_after),
         408 | 499 | 500..=599 => overloaded(status, &error),
         _ => (
-            Kind::Misunderstood(Misunderstood::Other),
+            Kind::InvalidRequest(InvalidRequest::Other),
             format!(
                 "status {status} came where Gemini should be{}: is [reviewer] base_url right?",
                 in_its_words(&error)
             ),
         ),
     };
-    Class { kind, says, limits: limits(&error) }
+    Class { kind, message, limits: limits(&error) }
 }
 
 const OUT_OF_CREDIT: &str = "the project's prepaid credit is used up: add credit at \
@@ -196,7 +196,7 @@ mod tests {
         }
         assert_eq!(
             classify(302, None, b"").kind,
-            Kind::Misunderstood(Misunderstood::Other),
+            Kind::InvalidRequest(InvalidRequest::Other),
             "a redirect is no answer"
         );
     }
@@ -205,6 +205,6 @@ mod tests {
     fn a_new_kind_of_detail_does_not_hide_the_message() {
         let body = r#"{"error":{"message":"high demand","details":[{"violations":"new"}]}}"#;
         let class = classify(503, None, body.as_bytes());
-        assert_eq!(class.says, "Gemini answered 503 (\"high demand\")");
+        assert_eq!(class.message, "Gemini answered 503 (\"high demand\")");
     }
 }

@@ -26,12 +26,12 @@ pub(super) fn refusal(
     kind: Kind,
     concerned: &Concerned,
     model: &str,
-    says: &str,
+    message: &str,
     now: DateTime<Utc>,
 ) -> Refusal {
     let project = &concerned.project;
     let mut until = None;
-    let mut reason = says.to_owned();
+    let mut reason = message.to_owned();
     let (cause, title, action) = match kind {
         Kind::KeyRejected => {
             let title = match &concerned.key {
@@ -95,7 +95,7 @@ pub(super) fn refusal(
             "review one of them with `lookout review --image` and see [picture]".to_owned(),
         ),
         // Overloads and quotas that come back pass by themselves; they never get here.
-        Kind::Misunderstood(_) | Kind::Overloaded(_) | Kind::Quota(_) => (
+        Kind::InvalidRequest(_) | Kind::Overloaded(_) | Kind::Quota(_) => (
             RefusalCause::Request,
             "Gemini refuses Lookout's requests".to_owned(),
             "check [reviewer] base_url and api_version; if they are right, report it as an error \

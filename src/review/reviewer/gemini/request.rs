@@ -1,6 +1,6 @@
 //! The request for one picture.
 //!
-//! Which form of schema and thinking is in use now is `client.rs`'s to remember.
+//! Which form of schema and thinking is in use now is `session.rs`'s to remember.
 //! Invariant: one picture a request, the safety settings always said explicitly, and never both
 //! forms of schema in one request.
 

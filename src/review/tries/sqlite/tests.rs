@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::review::reviewer::Evidence;
+use crate::review::reviewer::CallRecord;
 use crate::review::tries::TryOutcome;
 
 const NO_CAP: BudgetSettings = BudgetSettings { usd_per_run: None, usd_per_day: None };
@@ -27,8 +27,8 @@ fn open_run(folder: &Path, run: &str) -> SqliteTries {
     SqliteTries::open(folder, &settings).unwrap()
 }
 
-async fn begin(tries: &SqliteTries, name: &str, company: Company) -> TryId {
-    let begin = Begin { id: id(name), at: at(1), company, reserve: None };
+async fn begin(tries: &SqliteTries, name: &str, isolation: Isolation) -> TryId {
+    let begin = Begin { id: id(name), at: at(1), isolation, reserve: None };
     match tries.begin(&begin, &NO_CAP).await.unwrap() {
         Begun::Yes(id) => id,
         Begun::OverBudget { reason } => panic!("{reason}"),
@@ -42,7 +42,7 @@ fn end(outcome: TryOutcome, cost: f64) -> TryEnd {
         reason: Some("why".to_owned()),
         sha256: None,
         result: None,
-        evidence: None,
+        call: None,
         took: Duration::from_secs(1),
         cost,
     }
@@ -106,10 +106,10 @@ async fn only_a_death_while_alone_uses_up_a_try() {
         let history = history_of(&tries, "poison").await;
         assert_eq!(history.failed.len(), deaths_alone);
         assert_eq!(history.suspect, round > 0);
-        let company = if round == 0 { Company::Others } else { Company::Alone };
-        begin(&tries, "poison", company).await;
+        let isolation = if round == 0 { Isolation::Shared } else { Isolation::Exclusive };
+        begin(&tries, "poison", isolation).await;
         if round == 0 {
-            begin(&tries, "neighbour", company).await;
+            begin(&tries, "neighbour", isolation).await;
         } else {
             deaths_alone += 1;
         }
@@ -120,7 +120,7 @@ async fn only_a_death_while_alone_uses_up_a_try() {
     let neighbour = history_of(&tries, "neighbour").await;
     assert_eq!(neighbour, History { suspect: true, ..History::default() });
     // One whole try, and it is no suspect any more.
-    let try_id = begin(&tries, "neighbour", Company::Alone).await;
+    let try_id = begin(&tries, "neighbour", Isolation::Exclusive).await;
     tries.finish(try_id, &end(TryOutcome::Fault, 0.0), Row::Kept).await.unwrap();
     assert!(!history_of(&tries, "neighbour").await.suspect);
 }
@@ -138,7 +138,7 @@ async fn a_terminal_status_clears_the_tries_and_giving_back_does_not() {
         (TryOutcome::Answered, Row::Settled, 0, 0),
     ] {
         tries.record_claims(&[id("a")], "downloaded", at(0)).await.unwrap();
-        let try_id = begin(&tries, "a", Company::Others).await;
+        let try_id = begin(&tries, "a", Isolation::Shared).await;
         tries.finish(try_id, &end(outcome, 0.0), row).await.unwrap();
         let history = history_of(&tries, "a").await;
         assert_eq!((history.failed.len(), history.own_faults), (n_failed, own_faults));
@@ -160,7 +160,7 @@ async fn fifty_calls_at_once_never_exceed_the_budget() {
             let begin = Begin {
                 id: id(&n.to_string()),
                 at: at(0),
-                company: Company::Others,
+                isolation: Isolation::Shared,
                 reserve: Some(0.01),
             };
             matches!(tries.begin(&begin, &budget).await.unwrap(), Begun::Yes(_))
@@ -168,7 +168,8 @@ async fn fifty_calls_at_once_never_exceed_the_budget() {
     }
     let n_begun = calls.join_all().await.into_iter().filter(|begun| *begun).count();
     assert_eq!(n_begun, 15, "the day's cap holds over both runs");
-    let begin = Begin { id: id("x"), at: at(0), company: Company::Alone, reserve: Some(0.01) };
+    let begin =
+        Begin { id: id("x"), at: at(0), isolation: Isolation::Exclusive, reserve: Some(0.01) };
     let Begun::OverBudget { reason } = one.begin(&begin, &budget).await.unwrap() else {
         panic!("begun")
     };
@@ -185,13 +186,15 @@ async fn money_that_was_set_aside_and_not_spent_comes_back() {
     let tries = open_run(folder.path(), "run");
     let budget = BudgetSettings { usd_per_run: Some(0.02), usd_per_day: None };
     for n in 0..10 {
-        let begin = Begin { id: id("a"), at: at(n), company: Company::Alone, reserve: Some(0.011) };
+        let begin =
+            Begin { id: id("a"), at: at(n), isolation: Isolation::Exclusive, reserve: Some(0.011) };
         let Begun::Yes(try_id) = tries.begin(&begin, &budget).await.unwrap() else {
             panic!("call {n} did not fit")
         };
         tries.finish(try_id, &end(TryOutcome::Failed, 0.001), Row::Kept).await.unwrap();
     }
-    let begin = Begin { id: id("a"), at: at(0), company: Company::Alone, reserve: Some(0.011) };
+    let begin =
+        Begin { id: id("a"), at: at(0), isolation: Isolation::Exclusive, reserve: Some(0.011) };
     assert!(matches!(tries.begin(&begin, &budget).await.unwrap(), Begun::OverBudget { .. }));
 }
 
@@ -201,10 +204,15 @@ async fn what_a_run_cost_is_unknown_if_one_price_is() {
     let tries = open_run(folder.path(), "run");
     assert_eq!(tries.spent().await.unwrap(), Spent { usd: Some(0.0), ..Spent::default() });
     for (usd, sum) in [(Some(0.25), Some(0.25)), (None, None)] {
-        let try_id = begin(&tries, "a", Company::Alone).await;
-        let evidence =
-            Evidence { attempts: 1, tokens_in: 100, tokens_out: 10, usd, ..Evidence::default() };
-        let end = TryEnd { evidence: Some(evidence), ..end(TryOutcome::Answered, 0.25) };
+        let try_id = begin(&tries, "a", Isolation::Exclusive).await;
+        let call = CallRecord {
+            attempts: 1,
+            tokens_in: 100,
+            tokens_out: 10,
+            usd,
+            ..CallRecord::default()
+        };
+        let end = TryEnd { call: Some(call), ..end(TryOutcome::Answered, 0.25) };
         tries.finish(try_id, &end, Row::Settled).await.unwrap();
         assert_eq!(tries.spent().await.unwrap().usd, sum);
     }

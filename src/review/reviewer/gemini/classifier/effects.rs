@@ -20,9 +20,10 @@ impl Kind {
             Self::Quota(Quota::Day | Quota::Minute(_) | Quota::Long(_) | Quota::Vague) => {
                 OnKey::Rest
             }
-            Self::NoSuchModel | Self::Misunderstood(_) | Self::Picture(_) | Self::Overloaded(_) => {
-                OnKey::Keep
-            }
+            Self::NoSuchModel
+            | Self::InvalidRequest(_)
+            | Self::Picture(_)
+            | Self::Overloaded(_) => OnKey::Keep,
         }
     }
 }

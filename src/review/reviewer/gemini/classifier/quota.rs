@@ -24,14 +24,14 @@ pub(super) fn too_many(error: &ApiError, retry_after: Option<&str>) -> (Kind, St
     }
     if lower.contains("spend-based rate limit") {
         let pause = stated.unwrap_or(A_MINUTE).max(A_MINUTE);
-        let says = "the account spends faster than its billing tier allows (10 minutes' limit): \
+        let message = "the account spends faster than its billing tier allows (10 minutes' limit): \
                     all its projects must wait";
-        return (Kind::Quota(Quota::Account(pause)), says.into());
+        return (Kind::Quota(Quota::Account(pause)), message.into());
     }
     if is_zero(error) {
-        let says =
+        let message =
             format!("Google grants the project no quota for this model{}", in_its_words(error));
-        return (Kind::NoQuota, says);
+        return (Kind::NoQuota, message);
     }
     let ids: Vec<&str> = details(error)
         .flat_map(|detail| detail.violations.as_deref().unwrap_or(&[]))
@@ -39,29 +39,29 @@ pub(super) fn too_many(error: &ApiError, retry_after: Option<&str>) -> (Kind, St
         .collect();
     let stated_limits = in_numbers(error);
     if ids.iter().any(|id| id.contains("PerDay") || id.contains("Daily")) {
-        let says = format!("the project's quota for today is used up{stated_limits}");
-        return (Kind::Quota(Quota::Day), says);
+        let message = format!("the project's quota for today is used up{stated_limits}");
+        return (Kind::Quota(Quota::Day), message);
     }
     let per_minute = ids.iter().any(|id| id.contains("PerMinute"));
     match stated.or(per_minute.then_some(A_MINUTE)) {
         Some(delay) if delay > LONGEST_PAUSE => {
-            let says = format!(
+            let message = format!(
                 "the project's quota is used up for {} minutes{stated_limits}",
                 delay.as_secs().div_ceil(60)
             );
-            (Kind::Quota(Quota::Long(delay)), says)
+            (Kind::Quota(Quota::Long(delay)), message)
         }
         Some(delay) => {
-            let says = format!(
+            let message = format!(
                 "the project's quota is used up for {} s{stated_limits}",
                 delay.as_secs_f64().ceil()
             );
-            (Kind::Quota(Quota::Minute(delay)), says)
+            (Kind::Quota(Quota::Minute(delay)), message)
         }
         None => {
-            let says =
+            let message =
                 format!("Gemini says that there are too many requests{}", in_its_words(error));
-            (Kind::Quota(Quota::Vague), says)
+            (Kind::Quota(Quota::Vague), message)
         }
     }
 }

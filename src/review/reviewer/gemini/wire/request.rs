@@ -28,7 +28,7 @@ pub struct GenerateContentRequest {
     /// `flex`, `standard`, `priority`; absent: standard.
     #[serde(default, alias = "service_tier", skip_serializing_if = "Option::is_none")]
     pub service_tier: Option<String>,
-    /// `false`: the request is not logged, whatever the project says.
+    /// `false`: the request is not logged, whatever the project message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<bool>,
     /// Not used by us; a client may send them.

@@ -18,11 +18,11 @@ const USUAL_TOKENS: u64 = 1_750;
 
 /// What was sent within the last minute.
 #[derive(Debug)]
-pub struct Pace {
+pub struct RateLimit {
     requests_per_minute: Option<u64>,
     tokens_per_minute: Option<u64>,
     sent: VecDeque<Sent>,
-    /// Number of the first in `sent`; they are numbered one after another.
+    /// RequestNumber of the first in `sent`; they are numbered one after another.
     first: u64,
     usual_tokens: u64,
 }
@@ -37,9 +37,9 @@ struct Sent {
 
 /// Which request it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number(u64);
+pub struct RequestNumber(u64);
 
-impl Default for Pace {
+impl Default for RateLimit {
     fn default() -> Self {
         Self {
             requests_per_minute: None,
@@ -51,7 +51,7 @@ impl Default for Pace {
     }
 }
 
-impl Pace {
+impl RateLimit {
     /// When the next request may be sent: now, or later.
     #[must_use]
     pub fn next_at(&mut self, now: Instant) -> Instant {
@@ -82,13 +82,13 @@ impl Pace {
     }
 
     /// Takes note of a request that is sent now.
-    pub fn send(&mut self, now: Instant) -> Number {
+    pub fn send(&mut self, now: Instant) -> RequestNumber {
         self.sent.push_back(Sent { at: now, requests: 1, tokens: self.usual_tokens });
-        Number(self.first + self.sent.len() as u64 - 1)
+        RequestNumber(self.first + self.sent.len() as u64 - 1)
     }
 
     /// It was taken, and this is what it took.
-    pub fn taken(&mut self, number: Number, tokens: Option<u64>) {
+    pub fn taken(&mut self, number: RequestNumber, tokens: Option<u64>) {
         let Some(tokens) = tokens.filter(|tokens| *tokens > 0) else { return };
         // Pictures cost much the same; the mean follows a change of prompt or model.
         self.usual_tokens = (self.usual_tokens * 7 + tokens) / 8;
@@ -98,7 +98,7 @@ impl Pace {
     }
 
     /// It was refused for its quota, and is not counted by the service.
-    pub fn refused(&mut self, number: Number) {
+    pub fn refused(&mut self, number: RequestNumber) {
         if let Some(sent) = self.find(number) {
             (sent.requests, sent.tokens) = (0, 0);
         }
@@ -114,7 +114,7 @@ impl Pace {
         }
     }
 
-    fn find(&mut self, number: Number) -> Option<&mut Sent> {
+    fn find(&mut self, number: RequestNumber) -> Option<&mut Sent> {
         let index = number.0.checked_sub(self.first)?;
         self.sent.get_mut(usize::try_from(index).ok()?)
     }
@@ -130,7 +130,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn under_a_limit_of_300_a_minute_at_least_290_are_sent_and_never_more() {
-        let mut pace = Pace::default();
+        let mut pace = RateLimit::default();
         pace.learn(&per_minute(300));
         let start = Instant::now();
         let mut sent: Vec<Instant> = Vec::new();
@@ -152,7 +152,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tokens_are_counted_as_they_were_billed() {
-        let mut pace = Pace::default();
+        let mut pace = RateLimit::default();
         pace.learn(&Limit { counts: Counts::TokensPerMinute, value: 10_000 });
         let now = Instant::now();
         for _ in 0..4 {
@@ -168,7 +168,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_smaller_than_one_request_still_lets_one_through_a_minute() {
-        let mut pace = Pace::default();
+        let mut pace = RateLimit::default();
         pace.learn(&Limit { counts: Counts::TokensPerMinute, value: 100 });
         let now = Instant::now();
         assert_eq!(pace.next_at(now), now);

@@ -1,4 +1,4 @@
-//! The desk: which image's work may begin next, and which picture goes to the reviewer.
+//! The work queue: which image's work may begin next, and which picture goes to the reviewer.
 //!
 //! Pure: ids, counts and instants; no work is done here.
 //! Invariant: a suspect is worked on while nothing else is in hand, and nothing begins beside it.
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use tokio::time::Instant;
 
 use crate::review::record::RecordId;
-use crate::review::tries::Company;
+use crate::review::tries::Isolation;
 
 /// How much may be in hand at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +36,16 @@ impl Limits {
 
 /// Where a new image goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seat {
-    /// Into the queue.
-    Queue,
+pub(super) enum Lane {
+    /// Behind the others.
+    Ordinary,
     /// It was in hand when a process died: alone, before all others.
     Suspect,
 }
 
 /// The queues and what is in hand.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
+pub(super) struct WorkQueue {
     suspects: VecDeque<RecordId>,
     waiting: VecDeque<RecordId>,
     delayed: BTreeMap<(Instant, u64), RecordId>,
@@ -57,11 +57,11 @@ pub(super) struct Desk {
     alone: bool,
 }
 
-impl Desk {
-    pub(super) fn add(&mut self, id: RecordId, seat: Seat) {
-        match seat {
-            Seat::Queue => self.waiting.push_back(id),
-            Seat::Suspect => self.suspects.push_back(id),
+impl WorkQueue {
+    pub(super) fn add(&mut self, id: RecordId, lane: Lane) {
+        match lane {
+            Lane::Ordinary => self.waiting.push_back(id),
+            Lane::Suspect => self.suspects.push_back(id),
         }
     }
 
@@ -101,7 +101,7 @@ impl Desk {
     }
 
     /// The image whose work begins now, if one may.
-    pub(super) fn begin(&mut self, limits: &Limits) -> Option<(RecordId, Company)> {
+    pub(super) fn begin(&mut self, limits: &Limits) -> Option<(RecordId, Isolation)> {
         if self.alone {
             return None;
         }
@@ -111,14 +111,14 @@ impl Desk {
             }
             self.alone = true;
             self.n_fetching += 1;
-            return self.suspects.pop_front().map(|id| (id, Company::Alone));
+            return self.suspects.pop_front().map(|id| (id, Isolation::Exclusive));
         }
         if self.n_fetching >= limits.fetching || self.ready.len() >= limits.ready {
             return None;
         }
         let id = self.waiting.pop_front()?;
         self.n_fetching += 1;
-        Some((id, Company::Others))
+        Some((id, Isolation::Shared))
     }
 
     /// It is prepared.
@@ -208,64 +208,64 @@ mod tests {
 
     #[test]
     fn no_more_than_the_limits_are_in_hand() {
-        let mut desk = Desk::default();
-        (0..20).for_each(|n| desk.add(id(n), Seat::Queue));
+        let mut queue = WorkQueue::default();
+        (0..20).for_each(|n| queue.add(id(n), Lane::Ordinary));
         for n in 0..3 {
-            assert_eq!(desk.begin(&LIMITS), Some((id(n), Company::Others)));
+            assert_eq!(queue.begin(&LIMITS), Some((id(n), Isolation::Shared)));
         }
-        assert_eq!(desk.begin(&LIMITS), None);
-        desk.prepared(id(0));
-        desk.prepared(id(1));
+        assert_eq!(queue.begin(&LIMITS), None);
+        queue.prepared(id(0));
+        queue.prepared(id(1));
         // Two are ready: nothing more is fetched until the reviewer takes one.
-        assert_eq!(desk.begin(&LIMITS), None);
-        assert_eq!(desk.review(&LIMITS), Some(id(0)));
-        assert_eq!(desk.begin(&LIMITS), Some((id(3), Company::Others)));
-        assert_eq!(desk.review(&LIMITS), Some(id(1)));
-        desk.prepared(id(2));
-        assert_eq!(desk.review(&LIMITS), None);
-        desk.reviewed();
-        desk.closing();
-        assert_eq!(desk.review(&LIMITS), None, "its answer is not yet written down");
-        desk.closed();
-        assert_eq!(desk.review(&LIMITS), Some(id(2)));
-        assert_eq!(desk.n_in_hand(), 3);
+        assert_eq!(queue.begin(&LIMITS), None);
+        assert_eq!(queue.review(&LIMITS), Some(id(0)));
+        assert_eq!(queue.begin(&LIMITS), Some((id(3), Isolation::Shared)));
+        assert_eq!(queue.review(&LIMITS), Some(id(1)));
+        queue.prepared(id(2));
+        assert_eq!(queue.review(&LIMITS), None);
+        queue.reviewed();
+        queue.closing();
+        assert_eq!(queue.review(&LIMITS), None, "its answer is not yet written down");
+        queue.closed();
+        assert_eq!(queue.review(&LIMITS), Some(id(2)));
+        assert_eq!(queue.n_in_hand(), 3);
     }
 
     #[test]
-    fn a_suspect_has_the_desk_to_itself() {
-        let mut desk = Desk::default();
-        (0..3).for_each(|n| desk.add(id(n), Seat::Queue));
-        assert!(desk.begin(&LIMITS).is_some());
-        desk.add(id(9), Seat::Suspect);
-        assert_eq!(desk.begin(&LIMITS), None, "another is in hand");
-        desk.fetched_nothing();
-        desk.closing();
-        assert_eq!(desk.begin(&LIMITS), None, "it is not yet written down");
-        desk.closed();
-        assert_eq!(desk.begin(&LIMITS), Some((id(9), Company::Alone)));
-        assert_eq!(desk.begin(&LIMITS), None, "the suspect is alone");
-        desk.prepared(id(9));
-        assert_eq!(desk.begin(&LIMITS), None);
-        assert!(desk.review(&LIMITS).is_some());
-        desk.reviewed();
-        desk.closing();
-        assert_eq!(desk.begin(&LIMITS), None);
-        desk.closed();
-        assert_eq!(desk.begin(&LIMITS), Some((id(1), Company::Others)));
+    fn a_suspect_is_worked_on_alone() {
+        let mut queue = WorkQueue::default();
+        (0..3).for_each(|n| queue.add(id(n), Lane::Ordinary));
+        assert!(queue.begin(&LIMITS).is_some());
+        queue.add(id(9), Lane::Suspect);
+        assert_eq!(queue.begin(&LIMITS), None, "another is in hand");
+        queue.fetched_nothing();
+        queue.closing();
+        assert_eq!(queue.begin(&LIMITS), None, "it is not yet written down");
+        queue.closed();
+        assert_eq!(queue.begin(&LIMITS), Some((id(9), Isolation::Exclusive)));
+        assert_eq!(queue.begin(&LIMITS), None, "the suspect is alone");
+        queue.prepared(id(9));
+        assert_eq!(queue.begin(&LIMITS), None);
+        assert!(queue.review(&LIMITS).is_some());
+        queue.reviewed();
+        queue.closing();
+        assert_eq!(queue.begin(&LIMITS), None);
+        queue.closed();
+        assert_eq!(queue.begin(&LIMITS), Some((id(1), Isolation::Shared)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_delayed_comes_after_the_others_and_not_too_early() {
-        let mut desk = Desk::default();
+        let mut queue = WorkQueue::default();
         let now = Instant::now();
         let second = Duration::from_secs(1);
-        desk.delay(id(7), now + second);
-        desk.delay(id(8), now + second);
-        desk.add(id(1), Seat::Queue);
-        desk.wake(now);
-        assert_eq!((desk.n_waiting(), desk.next_delayed()), (1, Some(now + second)));
-        desk.wake(now + second);
-        assert_eq!(desk.take_unbegun(), [id(1), id(7), id(8)]);
-        assert!(desk.is_idle());
+        queue.delay(id(7), now + second);
+        queue.delay(id(8), now + second);
+        queue.add(id(1), Lane::Ordinary);
+        queue.wake(now);
+        assert_eq!((queue.n_waiting(), queue.next_delayed()), (1, Some(now + second)));
+        queue.wake(now + second);
+        assert_eq!(queue.take_unbegun(), [id(1), id(7), id(8)]);
+        assert!(queue.is_idle());
     }
 }

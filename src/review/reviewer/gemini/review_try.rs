@@ -4,8 +4,8 @@
 //! Invariant: no attempt begins or lasts beyond the try's limit or the asker's deadline; a picture
 //! that was blocked or judged is never sent again.
 
-mod money;
-mod waiting;
+mod admission;
+mod cost_cap;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
@@ -13,19 +13,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 
-use self::waiting::{Admitted, Rested};
+use self::admission::{Admitted, Rested};
 use crate::http::Failure;
 use crate::review::reviewer::gemini::answer::{self, Reading};
-use crate::review::reviewer::gemini::breaker::Permit;
 use crate::review::reviewer::gemini::call::{self, Answered, Called};
+use crate::review::reviewer::gemini::circuit_breaker::Permit;
 use crate::review::reviewer::gemini::classifier::{
-    Again, Billing, Class, Kind, Misunderstood, Quota, classify,
+    Billing, Class, InvalidRequest, Kind, Quota, Retry, classify,
 };
-use crate::review::reviewer::gemini::client::{Gemini, server_timeout};
-use crate::review::reviewer::gemini::projects::{Ticket, Turn};
+use crate::review::reviewer::gemini::key_pool::{KeyLease, Selection};
 use crate::review::reviewer::gemini::refusal::{self, Concerned};
 use crate::review::reviewer::gemini::request::{self, Form, SchemaForm};
-use crate::review::reviewer::{Answer, Ask, Evidence, Fault, Meanwhile, Outcome, Refusal};
+use crate::review::reviewer::gemini::session::{Session, server_timeout};
+use crate::review::reviewer::{
+    Answer, AttemptCounts, CallRecord, Fault, Outcome, Refusal, ReviewRequest,
+};
 use crate::text;
 
 /// Attempts that may fail for the service or the network: the budget of a picture, besides its time.
@@ -42,15 +44,15 @@ const MAX_REASON: usize = 1_000;
 const TOO_MANY_REFUSED: u64 = 10;
 
 /// The state of one try.
-struct Hand<'a> {
-    gemini: &'a Gemini,
+struct TryState<'a> {
+    session: &'a Session,
     /// Of the picture: the breakers tell one that fails again and again from many that do.
     number: u64,
-    ask: &'a Ask<'a>,
+    request: &'a ReviewRequest<'a>,
     /// The earlier of the asker's deadline and the try's limit; a rest that was waited out is not
     /// the try's time.
     until: Instant,
-    evidence: Evidence,
+    call: CallRecord,
     /// What was reserved for this try, in USD.
     allowance: Option<f64>,
     /// On an answer's tokens, when the reservation was made; another try may find that more is needed.
@@ -62,15 +64,15 @@ struct Hand<'a> {
     larger_caps: u32,
     read_again: u32,
     /// How all attempts had fared when this try began.
-    at_first: Meanwhile,
+    at_first: AttemptCounts,
     /// The last word was that there is no quota.
     no_quota: Option<String>,
     n_over_quota: u32,
     rested: Rested,
     /// How all attempts had fared when this try met its first fault, and this try's part since.
-    troubled: Option<(Meanwhile, Meanwhile)>,
+    since_first_fault: Option<(AttemptCounts, AttemptCounts)>,
     /// What stood in the way last, for when time runs out.
-    trouble: Option<Fault>,
+    last_fault: Option<Fault>,
     body: Option<(Form, Bytes)>,
 }
 
@@ -85,48 +87,48 @@ fn failed(fault: Fault) -> Next {
 }
 
 /// One try.
-pub(super) async fn run(gemini: &Gemini, ask: &Ask<'_>) -> Outcome {
+pub(super) async fn run(session: &Session, request: &ReviewRequest<'_>) -> Outcome {
     let started = Instant::now();
-    let mut hand = Hand {
-        gemini,
-        number: number_of(ask.image),
-        ask,
-        until: ask.deadline.min(started + gemini.settings.try_timeout),
-        evidence: Evidence {
-            model: gemini.settings.model.clone(),
-            prompt_hash: gemini.prompt.hash().to_owned(),
-            usd: gemini.nothing_yet(),
-            usd_at_most: gemini.nothing_yet(),
-            ..Evidence::default()
+    let mut state = TryState {
+        session,
+        number: number_of(request.image),
+        request,
+        until: request.deadline.min(started + session.settings.try_timeout),
+        call: CallRecord {
+            model: session.settings.model.clone(),
+            prompt_hash: session.prompt.hash().to_owned(),
+            usd: session.nothing_yet(),
+            usd_at_most: session.nothing_yet(),
+            ..CallRecord::default()
         },
-        allowance: gemini.estimate().at_most,
-        cap: gemini.form().max_output_tokens,
+        allowance: session.estimate().at_most,
+        cap: session.form().max_output_tokens,
         failures: 0,
         stopped: 0,
         prose: 0,
         empty: 0,
         larger_caps: 0,
         read_again: 0,
-        at_first: gemini.fared(),
+        at_first: session.fared(),
         no_quota: None,
         n_over_quota: 0,
         rested: Rested::No,
-        troubled: None,
-        trouble: None,
+        since_first_fault: None,
+        last_fault: None,
         body: None,
     };
     let result = loop {
-        match hand.attempt().await {
+        match state.attempt().await {
             Next::Done(result) => break result,
-            Next::Again(pause) if Instant::now() + pause + LEAST_TIME >= hand.until => {
-                break Err(hand.out_of_time());
+            Next::Again(pause) if Instant::now() + pause + LEAST_TIME >= state.until => {
+                break Err(state.out_of_time());
             }
             Next::Again(pause) => sleep(pause).await,
         }
     };
-    hand.evidence.took = started.elapsed();
-    hand.evidence.meanwhile = hand.meanwhile();
-    Outcome { result, evidence: hand.evidence }
+    state.call.took = started.elapsed();
+    state.call.peers = state.meanwhile();
+    Outcome { result, call: state.call }
 }
 
 /// A number that two images share by accident only.
@@ -136,43 +138,43 @@ fn number_of(image: &str) -> u64 {
     hasher.finish()
 }
 
-impl Hand<'_> {
+impl TryState<'_> {
     async fn attempt(&mut self) -> Next {
-        let gemini = self.gemini;
-        let Admitted { ticket, network, service } = match self.admitted().await {
+        let session = self.session;
+        let Admitted { lease, network, service } = match self.admitted().await {
             Ok(admitted) => admitted,
             Err(fault) => return failed(fault),
         };
         let left = self.until.saturating_duration_since(Instant::now());
         if left < LEAST_TIME {
-            gemini.projects.unused(&ticket);
+            session.key_pool.unused(&lease);
             return failed(self.out_of_time());
         }
         let form = self.form();
         let body = self.body(&form);
-        let limit = gemini.settings.attempt_timeout.min(left);
-        self.evidence.attempts += 1;
-        let request = gemini.http.post(format!("{}:generateContent", gemini.model_url()));
-        match call::post(request, &ticket.key, body, limit, server_timeout(limit)).await {
+        let limit = session.settings.attempt_timeout.min(left);
+        self.call.attempts += 1;
+        let request = session.http.post(format!("{}:generateContent", session.model_url()));
+        match call::post(request, &lease.key, body, limit, server_timeout(limit)).await {
             Called::Answered(answered) => {
                 network.succeeded();
-                self.answered(&answered, &form, &ticket, service)
+                self.answered(&answered, &form, &lease, service)
             }
             Called::Failed(failure, detail) => {
                 drop(service);
                 self.failed_to_reach(failure, &detail, limit, &form, network)
             }
             Called::UnusableKey => {
-                let says = "it holds characters that no API key has".to_owned();
-                let class = Class { kind: Kind::KeyRejected, says, limits: Vec::new() };
-                self.refused(&ticket, &class);
+                let message = "it holds characters that no API key has".to_owned();
+                let class = Class { kind: Kind::KeyRejected, message, limits: Vec::new() };
+                self.refused(&lease, &class);
                 Next::Again(Duration::ZERO)
             }
         }
     }
 
     fn form(&self) -> Form {
-        let mut form = self.gemini.form();
+        let mut form = self.session.form();
         form.max_output_tokens = self.cap.saturating_mul(1 << self.larger_caps);
         form
     }
@@ -184,8 +186,8 @@ impl Hand<'_> {
         {
             return body.clone();
         }
-        let prompt = self.gemini.prompt.text();
-        let body = request::body(prompt, self.ask.picture, self.ask.correction, form);
+        let prompt = self.session.prompt.text();
+        let body = request::body(prompt, self.request.picture, self.request.correction, form);
         self.body = Some((form.clone(), body.clone()));
         body
     }
@@ -202,7 +204,7 @@ impl Hand<'_> {
             Failure::Unreachable => {}
             Failure::TimedOut | Failure::Broken => self.may_have_paid(form),
         }
-        if failure == Failure::TimedOut && limit < self.gemini.settings.attempt_timeout {
+        if failure == Failure::TimedOut && limit < self.session.settings.attempt_timeout {
             // It was our own deadline that cut it short: that says nothing about the network.
             drop(network);
             return failed(self.out_of_time());
@@ -222,10 +224,10 @@ impl Hand<'_> {
         &mut self,
         answered: &Answered,
         form: &Form,
-        ticket: &Ticket,
+        lease: &KeyLease,
         service: Permit<'_>,
     ) -> Next {
-        let gemini = self.gemini;
+        let session = self.session;
         if answered.status == 200 {
             let (reading, usage) = answer::read(&answered.body);
             if let Reading::Foreign { reason } = &reading {
@@ -236,15 +238,15 @@ impl Hand<'_> {
                 return self.answered_by_another(reason, form, service);
             }
             if let Reading::Empty { reason } = &reading {
-                gemini.projects.taken(ticket, usage.tokens_in);
+                session.key_pool.taken(lease, usage.tokens_in);
                 self.pay(usage, form);
                 return self.answered_with_nothing(reason, form, service);
             }
             service.succeeded();
-            gemini.count_call();
-            gemini.projects.taken(ticket, usage.tokens_in);
+            session.count_call();
+            session.key_pool.taken(lease, usage.tokens_in);
             self.pay(usage, form);
-            return self.read(reading, form, ticket);
+            return self.read(reading, form, lease);
         }
         let class = classify(answered.status, answered.retry_after.as_deref(), &answered.body);
         if let Kind::Overloaded(billing) = class.kind {
@@ -252,12 +254,12 @@ impl Hand<'_> {
             if billing == Billing::Possible {
                 self.may_have_paid(form);
             }
-            let reason = self.clean(&class.says);
+            let reason = self.clean(&class.message);
             self.count_fault(Some(answered.status), &reason);
             return self.unavailable(Some(answered.status), reason, form);
         }
         service.succeeded();
-        self.act_on(&class, answered.status, form, ticket)
+        self.act_on(&class, answered.status, form, lease)
     }
 
     /// Somebody between us and the service has answered in its place: no word on the picture.
@@ -281,34 +283,35 @@ impl Hand<'_> {
     }
 
     fn count_fault(&mut self, status: Option<u16>, reason: &str) {
-        self.gemini.count_fault(status, reason);
-        match &mut self.troubled {
+        self.session.count_fault(status, reason);
+        match &mut self.since_first_fault {
             Some((_, own)) => own.faults += 1,
-            None => self.troubled = Some((self.gemini.fared(), Meanwhile::default())),
+            None => self.since_first_fault = Some((self.session.fared(), AttemptCounts::default())),
         }
     }
 
     fn count_answer(&mut self) {
-        if let Some((_, own)) = &mut self.troubled {
+        if let Some((_, own)) = &mut self.since_first_fault {
             own.answered += 1;
         }
     }
 
-    fn meanwhile(&self) -> Meanwhile {
-        let all = |first| self.gemini.fared().since(first);
-        self.troubled.map_or_else(Meanwhile::default, |(first, own)| all(first).since(own))
+    fn meanwhile(&self) -> AttemptCounts {
+        let all = |first| self.session.fared().since(first);
+        self.since_first_fault
+            .map_or_else(AttemptCounts::default, |(first, own)| all(first).since(own))
     }
 
     /// Status 200.
-    fn read(&mut self, reading: Reading, form: &Form, ticket: &Ticket) -> Next {
+    fn read(&mut self, reading: Reading, form: &Form, lease: &KeyLease) -> Next {
         // Whatever it says of the picture, the service took it.
-        self.gemini.answered();
+        self.session.answered();
         self.count_answer();
         match reading {
             Reading::Answer(answer) => {
                 if self.larger_caps > 0 {
                     let cap = form.max_output_tokens;
-                    self.gemini.change_form(|form| {
+                    self.session.change_form(|form| {
                         form.max_output_tokens = form.max_output_tokens.max(cap);
                     });
                 }
@@ -346,14 +349,14 @@ impl Hand<'_> {
             Reading::Stopped { reason } => {
                 self.stopped += 1;
                 if self.stopped <= MAX_STOPPED && self.may_pay_again(form) {
-                    self.trouble = None;
-                    return Next::Again(self.gemini.patience.pause);
+                    self.last_fault = None;
+                    return Next::Again(self.session.backoff.pause);
                 }
                 let reason = self.clean(&format!("{reason} ({} times)", self.stopped));
                 let correction = "Answer with the JSON object only.".to_owned();
                 failed(Fault::Unreadable { reason, correction })
             }
-            Reading::AccountLimited => self.account_limited(ticket),
+            Reading::AccountLimited => self.account_limited(lease),
             // `answered` has dealt with them.
             Reading::Foreign { reason } | Reading::Empty { reason } => {
                 self.unavailable(Some(200), self.clean(&reason), form)
@@ -363,28 +366,30 @@ impl Hand<'_> {
 
     /// The picture is not sent again, through no other project either: that is what the limit is
     /// about. It goes back, and that the key is out is told.
-    fn account_limited(&mut self, ticket: &Ticket) -> Next {
-        let says = "Google has limited the account under its use policy (PUP_LIMITED_DISABLED): \
+    fn account_limited(&mut self, lease: &KeyLease) -> Next {
+        let message = "Google has limited the account under its use policy (PUP_LIMITED_DISABLED): \
                     look into AI Studio";
         let class =
-            Class { kind: Kind::ProjectRejected, says: says.to_owned(), limits: Vec::new() };
-        self.refused(ticket, &class);
-        failed(match self.gemini.projects.turn(Instant::now(), self.gemini.clock.now()) {
-            Turn::NoneLeft { kind, concerned, says } => self.none_left(kind, &concerned, &says),
-            Turn::Go(ticket) => {
-                self.gemini.projects.unused(&ticket);
+            Class { kind: Kind::ProjectRejected, message: message.to_owned(), limits: Vec::new() };
+        self.refused(lease, &class);
+        failed(match self.session.key_pool.select(Instant::now(), self.session.clock.now()) {
+            Selection::NoneLeft { kind, concerned, message } => {
+                self.none_left(kind, &concerned, &message)
+            }
+            Selection::Go(lease) => {
+                self.session.key_pool.unused(&lease);
                 Fault::OutOfTime
             }
-            Turn::Wait(_) | Turn::Closed { .. } => Fault::OutOfTime,
+            Selection::Wait(_) | Selection::Closed { .. } => Fault::OutOfTime,
         })
     }
 
     /// Every error status but those of an overload.
-    fn act_on(&mut self, class: &Class, status: u16, form: &Form, ticket: &Ticket) -> Next {
+    fn act_on(&mut self, class: &Class, status: u16, form: &Form, lease: &KeyLease) -> Next {
         if class.kind == Kind::Quota(Quota::Vague) {
-            self.count_fault(Some(status), &self.clean(&class.says));
+            self.count_fault(Some(status), &self.clean(&class.message));
         } else {
-            self.gemini.count_call();
+            self.session.count_call();
         }
         match class.kind {
             Kind::KeyRejected
@@ -394,94 +399,94 @@ impl Hand<'_> {
             | Kind::NoQuota
             | Kind::Location
             | Kind::ModelRetired => {
-                self.refused(ticket, class);
+                self.refused(lease, class);
                 Next::Again(Duration::ZERO)
             }
             Kind::Quota(_) => {
-                self.refused(ticket, class);
-                self.gemini.too_many();
+                self.refused(lease, class);
+                self.session.too_many();
                 // As a rule a matter of a minute.
-                self.no_quota = Some(self.clean(&class.says));
+                self.no_quota = Some(self.clean(&class.message));
                 self.n_over_quota += 1;
-                self.trouble = None;
+                self.last_fault = None;
                 Next::Again(Duration::ZERO)
             }
             Kind::NoSuchModel => {
-                let settings = &self.gemini.settings;
-                let says = format!(
+                let settings = &self.session.settings;
+                let message = format!(
                     "{} (asked for {} under {})",
-                    class.says, settings.model, settings.api_version
+                    class.message, settings.model, settings.api_version
                 );
-                self.refused_for_all(class.kind, &says)
+                self.refused_for_all(class.kind, &message)
             }
-            Kind::Misunderstood(what) => self.misunderstood(what, class, form),
-            Kind::Picture(again) => {
-                self.gemini.projects.taken(ticket, None);
-                self.picture_refused(again, class)
+            Kind::InvalidRequest(what) => self.invalid_request(what, class, form),
+            Kind::Picture(retry) => {
+                self.session.key_pool.taken(lease, None);
+                self.picture_refused(retry, class)
             }
             // `answered` has dealt with it.
-            Kind::Overloaded(_) => self.unavailable(Some(status), self.clean(&class.says), form),
+            Kind::Overloaded(_) => self.unavailable(Some(status), self.clean(&class.message), form),
         }
     }
 
     /// There is one substitute for each; another call may have found it in the meantime.
-    fn misunderstood(&mut self, what: Misunderstood, class: &Class, form: &Form) -> Next {
-        let now = self.gemini.form();
+    fn invalid_request(&mut self, what: InvalidRequest, class: &Class, form: &Form) -> Next {
+        let now = self.session.form();
         let is_settled = match what {
-            Misunderstood::SchemaForm => {
+            InvalidRequest::SchemaForm => {
                 let is_first = form.schema == SchemaForm::JsonSchema;
                 if is_first {
-                    self.gemini.change_form(|form| form.schema = SchemaForm::ResponseFormat);
+                    self.session.change_form(|form| form.schema = SchemaForm::ResponseFormat);
                 }
                 is_first
             }
-            Misunderstood::Thinking => {
+            InvalidRequest::Thinking => {
                 let was_said = form.thinking.is_some();
                 if was_said {
-                    self.gemini.change_form(|form| form.thinking = None);
+                    self.session.change_form(|form| form.thinking = None);
                 }
                 was_said
             }
-            Misunderstood::Other => now.schema != form.schema || now.thinking != form.thinking,
+            InvalidRequest::Other => now.schema != form.schema || now.thinking != form.thinking,
         };
         if is_settled {
             return Next::Again(Duration::ZERO);
         }
-        self.refused_for_all(class.kind, &class.says)
+        self.refused_for_all(class.kind, &class.message)
     }
 
     /// Every further request would meet the same, so none is sent.
-    fn refused_for_all(&self, kind: Kind, says: &str) -> Next {
-        let refusal = self.refusal(kind, &Concerned::default(), says);
-        failed(Fault::Refused(self.gemini.refuse_all(refusal)))
+    fn refused_for_all(&self, kind: Kind, message: &str) -> Next {
+        let refusal = self.refusal(kind, &Concerned::default(), message);
+        failed(Fault::Refused(self.session.refuse_all(refusal)))
     }
 
-    fn refusal(&self, kind: Kind, concerned: &Concerned, says: &str) -> Refusal {
-        let model = &self.gemini.settings.model;
-        refusal::refusal(kind, concerned, model, &self.clean(says), self.gemini.clock.now())
+    fn refusal(&self, kind: Kind, concerned: &Concerned, message: &str) -> Refusal {
+        let model = &self.session.settings.model;
+        refusal::refusal(kind, concerned, model, &self.clean(message), self.session.clock.now())
     }
 
-    fn picture_refused(&mut self, again: Again, class: &Class) -> Next {
-        if again == Again::Once && self.read_again == 0 {
+    fn picture_refused(&mut self, retry: Retry, class: &Class) -> Next {
+        if retry == Retry::Once && self.read_again == 0 {
             self.read_again = 1;
-            return Next::Again(self.gemini.patience.pause);
+            return Next::Again(self.session.backoff.pause);
         }
-        let reason = self.clean(&class.says);
-        let in_a_row = self.gemini.picture_refused();
+        let reason = self.clean(&class.message);
+        let in_a_row = self.session.picture_refused();
         self.count_answer();
         if in_a_row >= TOO_MANY_REFUSED {
-            let says = format!(
+            let message = format!(
                 "Gemini has refused {in_a_row} images one after another, so it is not the images: \
                  {reason}"
             );
-            return self.refused_for_all(class.kind, &says);
+            return self.refused_for_all(class.kind, &message);
         }
         failed(Fault::Picture { reason })
     }
 
-    fn refused(&self, ticket: &Ticket, class: &Class) {
-        let wall = self.gemini.clock.now();
-        self.gemini.projects.refused(ticket, class, Instant::now(), wall);
+    fn refused(&self, lease: &KeyLease, class: &Class) {
+        let wall = self.session.clock.now();
+        self.session.key_pool.refused(lease, class, Instant::now(), wall);
     }
 
     fn unavailable(&mut self, status: Option<u16>, reason: String, form: &Form) -> Next {
@@ -490,26 +495,26 @@ impl Hand<'_> {
         if self.failures >= MAX_FAILURES || !self.may_pay_again(form) {
             return failed(fault);
         }
-        self.trouble = Some(fault);
-        let patience = &self.gemini.patience;
-        let pause = patience.pause * (1 << (self.failures - 1));
+        self.last_fault = Some(fault);
+        let backoff = &self.session.backoff;
+        let pause = backoff.pause * (1 << (self.failures - 1));
         // 30 % either way, so that parallel calls do not come back together.
-        Next::Again(pause.min(patience.longest_pause).mul_f64(0.7 + 0.6 * fastrand::f64()))
+        Next::Again(pause.min(backoff.max_pause).mul_f64(0.7 + 0.6 * fastrand::f64()))
     }
 
     /// Why it ended without an answer: the asker's deadline, or what stood in the way.
     fn out_of_time(&self) -> Fault {
-        if self.ask.deadline <= self.until {
+        if self.request.deadline <= self.until {
             return Fault::OutOfTime;
         }
-        if let Some(fault) = &self.trouble {
+        if let Some(fault) = &self.last_fault {
             return fault.clone();
         }
         if let Some(fault) = self.out_of_quota() {
             return fault;
         }
-        let limit = self.gemini.settings.try_timeout.as_secs_f64();
-        let health = crate::review::reviewer::Reviewer::health(self.gemini);
+        let limit = self.session.settings.try_timeout.as_secs_f64();
+        let health = self.session.health();
         if health.breaker_open {
             let reason = health.last_detail.unwrap_or_else(|| "Gemini is not available".into());
             return Fault::Unavailable { status: health.last_status, reason };
@@ -521,6 +526,6 @@ impl Hand<'_> {
     fn clean(&self, text: &str) -> String {
         // Cleaned first: a key with a hidden character in it would not be recognised.
         let clean = text::line(text, MAX_REASON);
-        self.gemini.redactor.redact(&clean).into_owned()
+        self.session.redactor.redact(&clean).into_owned()
     }
 }

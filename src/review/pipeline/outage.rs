@@ -1,8 +1,8 @@
-//! Outages: how long a provider, a bucket or the records have brought nothing but faults, and
-//! what the keeper is told of it.
+//! Outages: how long a provider, a bucket or the records have brought nothing but faults, and the
+//! lines that tell the keeper.
 //!
-//! Pure. Whether a fault is somebody else's at all is decided before it gets here.
-//! Invariant: what was said to be broken is said to work again as soon as it does.
+//! Pure. Whose fault it is has been decided before it gets here.
+//! Invariant: what was reported as broken is reported as working again as soon as it does.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use tokio::time::Instant;
 use crate::protocol::{Line, Problem};
 
 /// Lines of one kind at most this often: the keeper writes each to its evidence.
-const BETWEEN_LINES: Duration = Duration::from_secs(1);
+const MIN_LINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Single faults that an attempt heals are reported, too; when this long none has come while calls
-/// succeeded, the trouble is over.
-const QUIET: Duration = Duration::from_secs(60);
+/// succeeded, the outage is over.
+const RECOVERED_AFTER: Duration = Duration::from_secs(60);
 
 /// Counters of one party since the start of the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct CallCounts {
     pub(super) calls: u64,
     pub(super) faults: u64,
     pub(super) status: Option<u16>,
@@ -31,30 +31,38 @@ pub(super) struct Seen {
 pub(super) struct Outage {
     kind: &'static str,
     provider: &'static str,
-    seen: Seen,
+    seen: CallCounts,
     /// First fault since the last success.
     since: Option<Instant>,
     last_fault: Option<Instant>,
-    told: Option<Told>,
+    last_reported: Option<Reported>,
     /// It refuses us until a person acts: told by itself, and over by no success of this run.
     for_good: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct Reported {
     at: Instant,
     faults: u64,
 }
 
 impl Outage {
     pub(super) fn new(kind: &'static str, provider: &'static str) -> Self {
-        let seen = Seen::default();
-        Self { kind, provider, seen, since: None, last_fault: None, told: None, for_good: false }
+        let seen = CallCounts::default();
+        Self {
+            kind,
+            provider,
+            seen,
+            since: None,
+            last_fault: None,
+            last_reported: None,
+            for_good: false,
+        }
     }
 
     /// Takes new counters; they only grow.
-    pub(super) fn see(&mut self, seen: Seen, now: Instant) {
-        let good = |seen: &Seen| seen.calls.saturating_sub(seen.faults);
+    pub(super) fn update(&mut self, seen: CallCounts, now: Instant) {
+        let good = |seen: &CallCounts| seen.calls.saturating_sub(seen.faults);
         if good(&seen) > good(&self.seen) {
             self.since = None;
         }
@@ -68,20 +76,20 @@ impl Outage {
     }
 
     /// So many calls that failed.
-    pub(super) fn faults(&mut self, n: u64, detail: &str, now: Instant) {
-        let Seen { calls, faults, status, .. } = self.seen;
+    pub(super) fn record_faults(&mut self, n: u64, detail: &str, now: Instant) {
+        let CallCounts { calls, faults, status, .. } = self.seen;
         let detail = detail.to_owned();
-        self.see(Seen { calls: calls + n, faults: faults + n, status, detail }, now);
+        self.update(CallCounts { calls: calls + n, faults: faults + n, status, detail }, now);
     }
 
     /// One call that did not.
-    pub(super) fn good(&mut self, now: Instant) {
-        let seen = Seen { calls: self.seen.calls + 1, ..self.seen.clone() };
-        self.see(seen, now);
+    pub(super) fn record_success(&mut self, now: Instant) {
+        let seen = CallCounts { calls: self.seen.calls + 1, ..self.seen.clone() };
+        self.update(seen, now);
     }
 
     /// The faults since the last success were one picture's own.
-    pub(super) fn absolve(&mut self) {
+    pub(super) fn exclude_own_faults(&mut self) {
         self.since = None;
     }
 
@@ -100,25 +108,38 @@ impl Outage {
         self.since.map(|since| since + limit)
     }
 
+    /// The incident that it is.
+    pub(super) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     pub(super) fn detail(&self) -> &str {
         &self.seen.detail
     }
 
     /// The line to print now, if there is something to say.
     pub(super) fn line(&mut self, now: Instant) -> Option<Line> {
-        let too_soon = self.told.is_some_and(|told| now < told.at + BETWEEN_LINES);
+        let too_soon = self.last_reported.is_some_and(|told| now < told.at + MIN_LINE_INTERVAL);
         if !too_soon && let Some(line) = self.last_line() {
-            self.told = Some(Told { at: now, faults: self.seen.faults });
+            self.last_reported = Some(Reported { at: now, faults: self.seen.faults });
             return Some(line);
         }
-        let quiet = self.last_fault.is_some_and(|last| now >= last + QUIET);
+        let quiet = self.last_fault.is_some_and(|last| now >= last + RECOVERED_AFTER);
         if self.since.is_none() && quiet { self.recovered() } else { None }
     }
 
+    /// The lines at the end of a run: what has not been told yet, and that it is over, if it is.
+    pub(super) fn last_lines(&mut self, now: Instant) -> Vec<Line> {
+        let is_over = self.lasts(now) == Duration::ZERO;
+        let mut lines: Vec<Line> = self.last_line().into_iter().collect();
+        lines.extend(if is_over { self.recovered() } else { None });
+        lines
+    }
+
     /// What has not been told yet.
-    pub(super) fn last_line(&self) -> Option<Line> {
-        let n_told = self.told.map_or(0, |told| told.faults);
-        (self.seen.faults > n_told && !self.for_good).then(|| {
+    fn last_line(&self) -> Option<Line> {
+        let n_reported = self.last_reported.map_or(0, |told| told.faults);
+        (self.seen.faults > n_reported && !self.for_good).then(|| {
             Line::Problem(Problem {
                 kind: self.kind.to_owned(),
                 provider: Some(self.provider.to_owned()),
@@ -131,8 +152,8 @@ impl Outage {
         })
     }
 
-    /// The trouble is over, if there was any.
-    pub(super) fn recovered(&mut self) -> Option<Line> {
+    /// It is over, if there was one.
+    fn recovered(&mut self) -> Option<Line> {
         self.last_fault.take().filter(|_| !self.for_good)?;
         Some(Line::Recovered { kind: self.kind.to_owned() })
     }
@@ -142,8 +163,8 @@ impl Outage {
 mod tests {
     use super::*;
 
-    fn seen(calls: u64, faults: u64) -> Seen {
-        Seen { calls, faults, status: Some(503), detail: "overloaded".into() }
+    fn seen(calls: u64, faults: u64) -> CallCounts {
+        CallCounts { calls, faults, status: Some(503), detail: "overloaded".into() }
     }
 
     #[tokio::test(start_paused = true)]
@@ -151,15 +172,15 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut outage = Outage::new("provider_unavailable", "gemini");
-        outage.see(seen(1, 0), at(0));
-        outage.see(seen(2, 1), at(5));
-        outage.see(seen(9, 8), at(60));
+        outage.update(seen(1, 0), at(0));
+        outage.update(seen(2, 1), at(5));
+        outage.update(seen(9, 8), at(60));
         assert_eq!(outage.lasts(at(65)), Duration::from_secs(60));
         assert_eq!(outage.lasts_until(Duration::from_secs(600)), Some(at(605)));
-        outage.see(seen(10, 8), at(66));
+        outage.update(seen(10, 8), at(66));
         assert_eq!(outage.lasts(at(70)), Duration::ZERO);
         // A success among faults is no outage.
-        outage.see(seen(20, 17), at(71));
+        outage.update(seen(20, 17), at(71));
         assert_eq!(outage.lasts(at(72)), Duration::ZERO);
     }
 
@@ -167,11 +188,11 @@ mod tests {
     async fn faults_that_were_one_pictures_own_are_no_outage() {
         let start = Instant::now();
         let mut outage = Outage::new("provider_unavailable", "gemini");
-        outage.see(seen(104, 5), start);
-        outage.see(seen(105, 6), start);
+        outage.update(seen(104, 5), start);
+        outage.update(seen(105, 6), start);
         assert_eq!(outage.lasts_until(Duration::ZERO), Some(start));
-        outage.absolve();
-        outage.see(seen(99, 0), start);
+        outage.exclude_own_faults();
+        outage.update(seen(99, 0), start);
         assert_eq!(outage.lasts(start + Duration::from_secs(900)), Duration::ZERO);
     }
 
@@ -181,17 +202,17 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         let mut outage = Outage::new("provider_unavailable", "gemini");
         assert_eq!(outage.line(at(0)), None);
-        outage.see(seen(3, 2), at(0));
+        outage.update(seen(3, 2), at(0));
         let line = outage.line(at(0)).unwrap().to_string();
         assert_eq!(
             line,
             "::lookout::problem kind=provider_unavailable provider=gemini status=503 count=2 \
              calls=3 detail=overloaded"
         );
-        outage.see(seen(5, 4), at(500));
+        outage.update(seen(5, 4), at(500));
         assert_eq!(outage.line(at(500)), None, "not twice a second");
         assert!(outage.line(at(1000)).unwrap().to_string().contains("count=4 calls=5"));
-        outage.see(seen(6, 4), at(2000));
+        outage.update(seen(6, 4), at(2000));
         assert_eq!(outage.line(at(59_000)), None);
         let line = outage.line(at(60_500)).unwrap().to_string();
         assert_eq!(line, "::lookout::recovered kind=provider_unavailable");

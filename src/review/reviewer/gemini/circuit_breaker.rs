@@ -1,7 +1,7 @@
-//! The breaker: in an outage all calls wait and one at a time tries.
+//! The circuit breaker: in an outage all calls wait and one at a time tries.
 //!
 //! There is one for the network and one for the model's overload; what counts as a failure is
-//! `client.rs`'s business.
+//! `review_try.rs`'s business.
 //! Invariant: while it is open, at most one probe is under way, and none before its time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,15 +10,15 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::review::reviewer::gemini::patience::Patience;
+use crate::review::reviewer::gemini::backoff::Backoff;
 
 /// Failures in a row that open it: single ones are ordinary life.
 const FAILURES_TO_OPEN: u32 = 5;
 
 /// Lets calls pass, or makes them wait.
 #[derive(Debug)]
-pub struct Breaker {
-    patience: Patience,
+pub struct CircuitBreaker {
+    backoff: Backoff,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -43,7 +43,7 @@ struct Open {
 /// The right to make one call; report how it went, or drop it if nothing was learned.
 #[derive(Debug)]
 pub struct Permit<'a> {
-    breaker: &'a Breaker,
+    breaker: &'a CircuitBreaker,
     role: Role,
     since: Instant,
 }
@@ -54,11 +54,11 @@ enum Role {
     Probe,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// Closed.
     #[must_use]
-    pub fn new(patience: Patience) -> Self {
-        Self { patience, state: Mutex::default(), changed: Notify::new() }
+    pub fn new(backoff: Backoff) -> Self {
+        Self { backoff, state: Mutex::default(), changed: Notify::new() }
     }
 
     /// Waits until a call may be made, and takes the right to it. Dropping the future is fine.
@@ -142,14 +142,14 @@ impl Permit<'_> {
         let since = self.since;
         match &mut state.open {
             Some(open) if role == Role::Probe => {
-                open.pause = (open.pause * 2).min(self.breaker.patience.longest_probe);
+                open.pause = (open.pause * 2).min(self.breaker.backoff.max_probe);
                 open.probe_at = since + open.pause;
                 open.probing = false;
             }
             // A call that was under way when it opened tells nothing new.
             Some(_) => return,
             None if enough => {
-                let pause = self.breaker.patience.probe;
+                let pause = self.breaker.backoff.probe;
                 state.open = Some(Open { probe_at: since + pause, pause, probing: false });
             }
             None => return,
@@ -174,7 +174,7 @@ impl Drop for Permit<'_> {
 mod tests {
     use super::*;
 
-    async fn fail(breaker: &Breaker, tries: std::ops::Range<u64>) {
+    async fn fail(breaker: &CircuitBreaker, tries: std::ops::Range<u64>) {
         for of_try in tries {
             breaker.admit().await.failed(of_try);
         }
@@ -182,7 +182,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_opens_after_five_failures_in_a_row() {
-        let breaker = Breaker::new(Patience::default());
+        let breaker = CircuitBreaker::new(Backoff::default());
         fail(&breaker, 0..4).await;
         breaker.admit().await.succeeded();
         fail(&breaker, 0..4).await;
@@ -193,7 +193,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_picture_alone_does_not_open_it() {
-        let breaker = Breaker::new(Patience::default());
+        let breaker = CircuitBreaker::new(Backoff::default());
         for _ in 0..20 {
             breaker.admit().await.failed(7);
         }
@@ -205,7 +205,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_lets_one_probe_through_after_thirty_sixty_and_then_every_hundred_and_twenty_seconds()
      {
-        let breaker = Breaker::new(Patience::default());
+        let breaker = CircuitBreaker::new(Backoff::default());
         fail(&breaker, 0..5).await;
         for expected in [30, 60, 120, 120] {
             let before = Instant::now();
@@ -221,7 +221,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_that_a_call_hung_counts_towards_the_pause_after_it() {
-        let breaker = Breaker::new(Patience::default());
+        let breaker = CircuitBreaker::new(Backoff::default());
         let begun = Instant::now();
         let permits = [breaker.admit().await, breaker.admit().await];
         fail(&breaker, 0..3).await;
@@ -240,7 +240,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_is_abandoned_makes_way_for_another() {
-        let breaker = Breaker::new(Patience::default());
+        let breaker = CircuitBreaker::new(Backoff::default());
         fail(&breaker, 0..5).await;
         drop(breaker.admit().await);
         let before = Instant::now();

@@ -1,9 +1,9 @@
-//! Keys by project: whose turn it is, who rests, who is out.
+//! Keys by project: which one is used next, which cool down, which are dropped.
 //!
 //! Keys of one project share one quota, so a second key helps against a dead first one and never
-//! against a limit. Several projects are used in their order, the next only while the first rests.
+//! against a limit. Several projects are used in their order, the next only while the first cools down.
 //! Invariant: a key that was rejected is not used again in this run, and a project never before
-//! its rest is over.
+//! its cooldown is over.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,16 +11,16 @@ use std::time::Duration;
 use chrono::{DateTime, Days, TimeDelta, TimeZone as _, Utc};
 use tokio::time::Instant;
 
+use crate::review::reviewer::gemini::backoff::Backoff;
 use crate::review::reviewer::gemini::classifier::{Class, Kind, LONGEST_PAUSE, OnKey, Quota};
-use crate::review::reviewer::gemini::pace::{Number, Pace};
-use crate::review::reviewer::gemini::patience::Patience;
+use crate::review::reviewer::gemini::rate_limit::{RateLimit, RequestNumber};
 use crate::review::reviewer::gemini::refusal::Concerned;
 use crate::review::reviewer::gemini::refusal::california;
 use crate::review::reviewer::{DropCause, Dropped};
 use crate::review::settings::Project;
 use crate::secret::Secret;
 
-/// So many 429s in a row that say nothing are a daily limit that is not called so …
+/// This many 429s in a row that say nothing are a daily limit that is not called so …
 const VAGUE_TO_CLOSE: u32 = 5;
 /// … and are looked at again after an hour.
 const CLOSED_FOR: TimeDelta = TimeDelta::hours(1);
@@ -29,25 +29,25 @@ const JITTER: f64 = 0.2;
 
 /// All projects.
 #[derive(Debug)]
-pub struct Projects {
+pub struct KeyPool {
     inner: Mutex<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
     projects: Vec<State>,
-    /// The account rests; which projects share it is not known.
-    all_rest_until: Option<Instant>,
-    out: Vec<Out>,
-    patience: Patience,
+    /// The whole account cools down; which projects share it is not known.
+    all_cool_until: Option<Instant>,
+    dropped: Vec<DroppedKey>,
+    backoff: Backoff,
 }
 
 #[derive(Debug)]
 struct State {
     name: String,
     keys: Vec<Key>,
-    pace: Pace,
-    rest: Option<Rest>,
+    rate_limit: RateLimit,
+    cooldown: Option<Cooldown>,
     closed: Option<Closed>,
     vague_in_a_row: u32,
 }
@@ -55,17 +55,17 @@ struct State {
 #[derive(Debug)]
 struct Key {
     secret: Secret,
-    fate: Fate,
+    state: KeyState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+enum KeyState {
     Live,
-    Out,
+    Dropped,
 }
 
 #[derive(Debug)]
-struct Rest {
+struct Cooldown {
     since: Instant,
     until: Instant,
 }
@@ -73,23 +73,23 @@ struct Rest {
 #[derive(Debug)]
 struct Closed {
     until: DateTime<Utc>,
-    says: String,
+    message: String,
 }
 
 #[derive(Clone, Debug)]
-struct Out {
+struct DroppedKey {
     kind: Kind,
     project: String,
     /// `None`: all keys of the project.
     key: Option<String>,
-    says: String,
+    message: String,
 }
 
-/// Whose turn it is.
+/// Which key is used next.
 #[derive(Debug)]
-pub enum Turn {
+pub enum Selection {
     /// Send now, with this key.
-    Go(Ticket),
+    Go(KeyLease),
     /// Nobody may before then.
     Wait(Instant),
     /// Every project that is left has used up its quota.
@@ -97,7 +97,7 @@ pub enum Turn {
         /// When the first comes back.
         until: DateTime<Utc>,
         /// For people.
-        says: String,
+        message: String,
     },
     /// No key is left.
     NoneLeft {
@@ -106,25 +106,25 @@ pub enum Turn {
         /// Which that was.
         concerned: Concerned,
         /// For people: why each went.
-        says: String,
+        message: String,
     },
 }
 
 /// One request's key.
 #[derive(Clone, Debug)]
-pub struct Ticket {
+pub struct KeyLease {
     /// The key itself.
     pub key: Secret,
     project: usize,
     index: usize,
-    number: Number,
+    number: RequestNumber,
     sent: Instant,
 }
 
-impl Projects {
+impl KeyPool {
     /// All keys alive.
     #[must_use]
-    pub fn new(projects: &[Project], patience: Patience) -> Self {
+    pub fn new(projects: &[Project], backoff: Backoff) -> Self {
         let projects = projects
             .iter()
             .map(|project| State {
@@ -132,39 +132,39 @@ impl Projects {
                 keys: project
                     .keys
                     .iter()
-                    .map(|secret| Key { secret: secret.clone(), fate: Fate::Live })
+                    .map(|secret| Key { secret: secret.clone(), state: KeyState::Live })
                     .collect(),
-                pace: Pace::default(),
-                rest: None,
+                rate_limit: RateLimit::default(),
+                cooldown: None,
                 closed: None,
                 vague_in_a_row: 0,
             })
             .collect();
-        let inner = Inner { projects, all_rest_until: None, out: Vec::new(), patience };
+        let inner = Inner { projects, all_cool_until: None, dropped: Vec::new(), backoff };
         Self { inner: Mutex::new(inner) }
     }
 
-    /// Whose turn it is now.
-    pub fn turn(&self, now: Instant, wall: DateTime<Utc>) -> Turn {
-        self.inner().turn(now, wall)
+    /// The key to use now.
+    pub fn select(&self, now: Instant, wall: DateTime<Utc>) -> Selection {
+        self.inner().select(now, wall)
     }
 
-    /// When the first project's rest is over; `None`: one does not rest, or none is left.
+    /// When the first project's cooldown is over; `None`: one does not cool down, or none is left.
     #[must_use]
-    pub fn rests_until(&self, now: Instant, wall: DateTime<Utc>) -> Option<Instant> {
-        self.inner().rests_until(now, wall)
+    pub fn cooldown_until(&self, now: Instant, wall: DateTime<Utc>) -> Option<Instant> {
+        self.inner().cooldown_until(now, wall)
     }
 
-    /// Who is out, in the order in which they went. The words are the service's own.
+    /// The keys that were dropped, in that order. The words are the service's own.
     #[must_use]
     pub fn dropped(&self) -> Vec<Dropped> {
-        let dropped = |out: &Out| Dropped {
+        let dropped = |out: &DroppedKey| Dropped {
             project: out.project.clone(),
             key: out.key.clone(),
             cause: cause(out.kind),
-            reason: out.says.clone(),
+            reason: out.message.clone(),
         };
-        self.inner().out.iter().map(dropped).collect()
+        self.inner().dropped.iter().map(dropped).collect()
     }
 
     /// Whether every key has gone.
@@ -172,27 +172,27 @@ impl Projects {
     pub fn all_dropped(&self) -> bool {
         let inner = self.inner();
         let mut keys = inner.projects.iter().flat_map(|project| &project.keys);
-        !inner.out.is_empty() && keys.all(|key| key.fate == Fate::Out)
+        !inner.dropped.is_empty() && keys.all(|key| key.state == KeyState::Dropped)
     }
 
     /// The request was taken by the service, whatever it made of it.
-    pub fn taken(&self, ticket: &Ticket, tokens: Option<u64>) {
-        if let Some(state) = self.inner().projects.get_mut(ticket.project) {
+    pub fn taken(&self, lease: &KeyLease, tokens: Option<u64>) {
+        if let Some(state) = self.inner().projects.get_mut(lease.project) {
             state.vague_in_a_row = 0;
-            state.pace.taken(ticket.number, tokens);
+            state.rate_limit.taken(lease.number, tokens);
         }
     }
 
     /// The request was not sent after all.
-    pub fn unused(&self, ticket: &Ticket) {
-        if let Some(state) = self.inner().projects.get_mut(ticket.project) {
-            state.pace.refused(ticket.number);
+    pub fn unused(&self, lease: &KeyLease) {
+        if let Some(state) = self.inner().projects.get_mut(lease.project) {
+            state.rate_limit.refused(lease.number);
         }
     }
 
     /// The request was refused for its key or its quota.
-    pub fn refused(&self, ticket: &Ticket, class: &Class, now: Instant, wall: DateTime<Utc>) {
-        self.inner().refused(ticket, class, now, wall);
+    pub fn refused(&self, lease: &KeyLease, class: &Class, now: Instant, wall: DateTime<Utc>) {
+        self.inner().refused(lease, class, now, wall);
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -202,139 +202,141 @@ impl Projects {
 }
 
 impl Inner {
-    fn turn(&mut self, now: Instant, wall: DateTime<Utc>) -> Turn {
+    fn select(&mut self, now: Instant, wall: DateTime<Utc>) -> Selection {
         let mut wait: Option<Instant> = None;
         let mut closed: Option<(DateTime<Utc>, String)> = None;
         for (project, state) in self.projects.iter_mut().enumerate() {
-            let Some(index) = state.keys.iter().position(|key| key.fate == Fate::Live) else {
+            let Some(index) = state.keys.iter().position(|key| key.state == KeyState::Live) else {
                 continue;
             };
-            if let Some(Closed { until, says }) = &state.closed {
+            if let Some(Closed { until, message }) = &state.closed {
                 if *until > wall {
                     let is_first = closed.as_ref().is_none_or(|(first, _)| until < first);
                     if is_first {
-                        closed = Some((*until, format!("project {}: {says}", state.name)));
+                        closed = Some((*until, format!("project {}: {message}", state.name)));
                     }
                     continue;
                 }
                 state.closed = None;
             }
-            let rested = state.rest.as_ref().map(|rest| rest.until).max(self.all_rest_until);
-            let at = state.pace.next_at(now).max(rested.unwrap_or(now));
+            let rested =
+                state.cooldown.as_ref().map(|cooldown| cooldown.until).max(self.all_cool_until);
+            let at = state.rate_limit.next_at(now).max(rested.unwrap_or(now));
             if at <= now {
                 let key = state.keys[index].secret.clone();
-                let number = state.pace.send(now);
-                return Turn::Go(Ticket { key, project, index, number, sent: now });
+                let number = state.rate_limit.send(now);
+                return Selection::Go(KeyLease { key, project, index, number, sent: now });
             }
             wait = Some(wait.map_or(at, |wait| wait.min(at)));
         }
         match (wait, closed) {
-            (Some(at), _) => Turn::Wait(at),
-            (None, Some((until, says))) => Turn::Closed { until, says },
+            (Some(at), _) => Selection::Wait(at),
+            (None, Some((until, message))) => Selection::Closed { until, message },
             (None, None) => self.none_left(),
         }
     }
 
-    fn none_left(&self) -> Turn {
-        let says: Vec<&str> = self.out.iter().map(|out| out.says.as_str()).collect();
-        match self.out.last() {
-            Some(out) => Turn::NoneLeft {
+    fn none_left(&self) -> Selection {
+        let message: Vec<&str> = self.dropped.iter().map(|out| out.message.as_str()).collect();
+        match self.dropped.last() {
+            Some(out) => Selection::NoneLeft {
                 kind: out.kind,
                 concerned: Concerned { project: out.project.clone(), key: out.key.clone() },
-                says: says.join("; "),
+                message: message.join("; "),
             },
-            None => Turn::NoneLeft {
+            None => Selection::NoneLeft {
                 kind: Kind::KeyRejected,
                 concerned: Concerned::default(),
-                says: "no API key is configured: set GEMINI_API_KEY".into(),
+                message: "no API key is configured: set GEMINI_API_KEY".into(),
             },
         }
     }
 
-    fn refused(&mut self, ticket: &Ticket, class: &Class, now: Instant, wall: DateTime<Utc>) {
-        let Some(state) = self.projects.get_mut(ticket.project) else { return };
-        state.pace.refused(ticket.number);
+    fn refused(&mut self, lease: &KeyLease, class: &Class, now: Instant, wall: DateTime<Utc>) {
+        let Some(state) = self.projects.get_mut(lease.project) else { return };
+        state.rate_limit.refused(lease.number);
         for limit in &class.limits {
-            state.pace.learn(limit);
+            state.rate_limit.learn(limit);
         }
         match class.kind.on_key() {
             OnKey::Keep => {}
             OnKey::Drop => {
-                let Some(key) = state.keys.get_mut(ticket.index) else { return };
-                if key.fate == Fate::Live {
-                    key.fate = Fate::Out;
-                    let says = format!(
+                let Some(key) = state.keys.get_mut(lease.index) else { return };
+                if key.state == KeyState::Live {
+                    key.state = KeyState::Dropped;
+                    let message = format!(
                         "key {} of project {}: {}",
                         key.secret.hint(),
                         state.name,
-                        class.says
+                        class.message
                     );
                     let (project, key) = (state.name.clone(), Some(key.secret.hint()));
-                    self.out.push(Out { kind: class.kind, project, key, says });
+                    self.dropped.push(DroppedKey { kind: class.kind, project, key, message });
                 }
             }
             OnKey::DropProject => {
-                let was_live = state.keys.iter().any(|key| key.fate == Fate::Live);
-                state.keys.iter_mut().for_each(|key| key.fate = Fate::Out);
+                let was_live = state.keys.iter().any(|key| key.state == KeyState::Live);
+                state.keys.iter_mut().for_each(|key| key.state = KeyState::Dropped);
                 if was_live {
-                    let says = format!("project {}: {}", state.name, class.says);
+                    let message = format!("project {}: {}", state.name, class.message);
                     let project = state.name.clone();
-                    self.out.push(Out { kind: class.kind, project, key: None, says });
+                    self.dropped.push(DroppedKey { kind: class.kind, project, key: None, message });
                 }
             }
-            OnKey::Rest => state.rest(ticket, class, now, wall, self.patience.vague),
+            OnKey::Rest => state.cool_down(lease, class, now, wall, self.backoff.vague),
             OnKey::RestAll => {
                 let Kind::Quota(Quota::Account(pause)) = class.kind else { return };
                 if pause > LONGEST_PAUSE {
-                    self.close_all(wall + delta(pause), &class.says);
+                    self.close_all(wall + delta(pause), &class.message);
                 } else {
                     let until = now + with_jitter(pause);
-                    self.all_rest_until = self.all_rest_until.max(Some(until));
+                    self.all_cool_until = self.all_cool_until.max(Some(until));
                 }
             }
         }
     }
 
     /// Whoever was closed for longer stays so.
-    fn close_all(&mut self, until: DateTime<Utc>, says: &str) {
+    fn close_all(&mut self, until: DateTime<Utc>, message: &str) {
         for state in &mut self.projects {
             if state.closed.as_ref().is_none_or(|closed| closed.until < until) {
-                state.closed = Some(Closed { until, says: says.to_owned() });
+                state.closed = Some(Closed { until, message: message.to_owned() });
             }
         }
     }
 
-    fn rests_until(&self, now: Instant, wall: DateTime<Utc>) -> Option<Instant> {
+    fn cooldown_until(&self, now: Instant, wall: DateTime<Utc>) -> Option<Instant> {
         let usable = self.projects.iter().filter(|state| {
             let is_open = state.closed.as_ref().is_none_or(|closed| closed.until <= wall);
-            is_open && state.keys.iter().any(|key| key.fate == Fate::Live)
+            is_open && state.keys.iter().any(|key| key.state == KeyState::Live)
         });
-        let ends =
-            usable.map(|state| state.rest.as_ref().map(|rest| rest.until).max(self.all_rest_until));
+        let ends = usable.map(|state| {
+            state.cooldown.as_ref().map(|cooldown| cooldown.until).max(self.all_cool_until)
+        });
         ends.min().flatten().filter(|until| *until > now)
     }
 }
 
 impl State {
-    fn rest(
+    fn cool_down(
         &mut self,
-        ticket: &Ticket,
+        lease: &KeyLease,
         class: &Class,
         now: Instant,
         wall: DateTime<Utc>,
         vague: Duration,
     ) {
         let Kind::Quota(quota) = class.kind else { return };
-        let close = |until| Some(Closed { until, says: class.says.clone() });
+        let close = |until| Some(Closed { until, message: class.message.clone() });
         match quota {
             Quota::Day => self.closed = close(next_quota_day(wall)),
             Quota::Long(delay) => {
                 self.closed = close(wall + delta(delay));
             }
-            Quota::Minute(delay) | Quota::Account(delay) => self.rest_for(delay, now),
+            Quota::Minute(delay) | Quota::Account(delay) => self.cool_for(delay, now),
             Quota::Vague => {
                 // Many parallel calls get the same news at once: it counts once.
-                let is_old = self.rest.as_ref().is_some_and(|rest| ticket.sent <= rest.since);
+                let is_old = self.cooldown.as_ref().is_some_and(|rest| lease.sent <= rest.since);
                 if is_old {
                     return;
                 }
@@ -343,17 +345,18 @@ impl State {
                     self.vague_in_a_row = 0;
                     self.closed = close(wall + CLOSED_FOR);
                 } else {
-                    self.rest_for(vague * (1 << (self.vague_in_a_row - 1)), now);
+                    self.cool_for(vague * (1 << (self.vague_in_a_row - 1)), now);
                 }
             }
         }
     }
 
-    fn rest_for(&mut self, delay: Duration, now: Instant) {
+    fn cool_for(&mut self, delay: Duration, now: Instant) {
         // Parallel calls are told nearly the same; the jitter is drawn once, not by the unluckiest.
-        let is_covered = self.rest.as_ref().is_some_and(|rest| rest.until >= now + delay);
+        let is_covered =
+            self.cooldown.as_ref().is_some_and(|cooldown| cooldown.until >= now + delay);
         if !is_covered {
-            self.rest = Some(Rest { since: now, until: now + with_jitter(delay) });
+            self.cooldown = Some(Cooldown { since: now, until: now + with_jitter(delay) });
         }
     }
 }
@@ -363,7 +366,7 @@ fn cause(kind: Kind) -> DropCause {
         Kind::OutOfCredit | Kind::SpendCap | Kind::NoQuota | Kind::Quota(_) => {
             DropCause::OutOfCredit
         }
-        Kind::Location | Kind::ModelRetired | Kind::NoSuchModel | Kind::Misunderstood(_) => {
+        Kind::Location | Kind::ModelRetired | Kind::NoSuchModel | Kind::InvalidRequest(_) => {
             DropCause::NotAllowed
         }
         Kind::KeyRejected | Kind::ProjectRejected | Kind::Picture(_) | Kind::Overloaded(_) => {
@@ -397,8 +400,8 @@ mod tests {
     use super::*;
     use crate::review::reviewer::gemini::classifier::classify;
 
-    fn two_projects() -> Projects {
-        Projects::new(
+    fn two_projects() -> KeyPool {
+        KeyPool::new(
             &[
                 Project {
                     name: "main".into(),
@@ -406,7 +409,7 @@ mod tests {
                 },
                 Project { name: "spare".into(), keys: vec![Secret::new("fake-key-spare")] },
             ],
-            Patience::default(),
+            Backoff::default(),
         )
     }
 
@@ -414,44 +417,46 @@ mod tests {
         "2026-11-22T12:00:00Z".parse().unwrap()
     }
 
-    fn go(projects: &Projects) -> Ticket {
-        let turn = projects.turn(Instant::now(), wall());
-        let Turn::Go(ticket) = turn else { panic!("{turn:?}") };
-        ticket
+    fn go(projects: &KeyPool) -> KeyLease {
+        let selection = projects.select(Instant::now(), wall());
+        let Selection::Go(lease) = selection else { panic!("{selection:?}") };
+        lease
     }
 
-    fn refuse(projects: &Projects, ticket: &Ticket, status: u16, body: &str) {
+    fn refuse(projects: &KeyPool, lease: &KeyLease, status: u16, body: &str) {
         let class = classify(status, None, body.as_bytes());
-        projects.refused(ticket, &class, Instant::now(), wall());
+        projects.refused(lease, &class, Instant::now(), wall());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_dead_key_makes_way_for_the_next_and_the_last_says_why_all_went() {
         let projects = two_projects();
         for expected in ["fake-key-main-1", "fake-key-main-2", "fake-key-spare"] {
-            let ticket = go(&projects);
-            assert_eq!(ticket.key.expose(), expected);
-            refuse(&projects, &ticket, 401, "");
-            refuse(&projects, &ticket, 401, "");
+            let lease = go(&projects);
+            assert_eq!(lease.key.expose(), expected);
+            refuse(&projects, &lease, 401, "");
+            refuse(&projects, &lease, 401, "");
         }
-        let Turn::NoneLeft { kind: Kind::KeyRejected, says, .. } =
-            projects.turn(Instant::now(), wall())
+        let Selection::NoneLeft { kind: Kind::KeyRejected, message, .. } =
+            projects.select(Instant::now(), wall())
         else {
             panic!("a key is left");
         };
-        assert_eq!(says.matches("does not accept the API key").count(), 3, "{says}");
-        assert!(!says.contains("fake-key"), "{says}");
+        assert_eq!(message.matches("does not accept the API key").count(), 3, "{message}");
+        assert!(!message.contains("fake-key"), "{message}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_second_key_of_the_same_project_does_not_help_against_a_limit() {
         let projects = two_projects();
-        let ticket = go(&projects);
-        refuse(&projects, &ticket, 429, r#"{"error":{"message":"Please retry in 20s."}}"#);
+        let lease = go(&projects);
+        refuse(&projects, &lease, 429, r#"{"error":{"message":"Please retry in 20s."}}"#);
         let spare = go(&projects);
         assert_eq!(spare.key.expose(), "fake-key-spare");
         refuse(&projects, &spare, 429, r#"{"error":{"message":"Please retry in 40s."}}"#);
-        let Turn::Wait(until) = projects.turn(Instant::now(), wall()) else { panic!("no wait") };
+        let Selection::Wait(until) = projects.select(Instant::now(), wall()) else {
+            panic!("no wait")
+        };
         let wait = until - Instant::now();
         assert!((20.0..=24.0).contains(&wait.as_secs_f64()), "{wait:?}");
     }
@@ -459,31 +464,33 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_spending_limit_rests_every_project() {
         let projects = two_projects();
-        let ticket = go(&projects);
+        let lease = go(&projects);
         let body = r#"{"error":{"message":"You exceeded your spend-based rate limit."}}"#;
-        refuse(&projects, &ticket, 429, body);
-        let Turn::Wait(until) = projects.turn(Instant::now(), wall()) else { panic!("no wait") };
+        refuse(&projects, &lease, 429, body);
+        let Selection::Wait(until) = projects.select(Instant::now(), wall()) else {
+            panic!("no wait")
+        };
         assert!(until - Instant::now() >= Duration::from_secs(60));
     }
 
     #[tokio::test(start_paused = true)]
     async fn five_refusals_in_a_row_that_say_nothing_close_the_project_for_an_hour() {
-        let projects = Projects::new(&one_project(), Patience::default());
+        let projects = KeyPool::new(&one_project(), Backoff::default());
         for pause in [5, 10, 20, 40] {
-            let ticket = go(&projects);
+            let lease = go(&projects);
             let parallel = go(&projects);
-            refuse(&projects, &ticket, 429, "");
+            refuse(&projects, &lease, 429, "");
             refuse(&projects, &parallel, 429, "");
-            let Turn::Wait(until) = projects.turn(Instant::now(), wall()) else {
+            let Selection::Wait(until) = projects.select(Instant::now(), wall()) else {
                 panic!("no wait")
             };
             let wait = (until - Instant::now()).as_secs_f64();
             assert!((f64::from(pause)..=f64::from(pause) * 1.2).contains(&wait), "{wait}");
             tokio::time::advance(until - Instant::now()).await;
         }
-        let ticket = go(&projects);
-        refuse(&projects, &ticket, 429, "");
-        let Turn::Closed { until, .. } = projects.turn(Instant::now(), wall()) else {
+        let lease = go(&projects);
+        refuse(&projects, &lease, 429, "");
+        let Selection::Closed { until, .. } = projects.select(Instant::now(), wall()) else {
             panic!("still open");
         };
         assert_eq!(until, wall() + TimeDelta::hours(1));
