@@ -155,7 +155,7 @@ pub enum RowDecision {
     Later {
         /// Why.
         reason: String,
-        /// PeerOutcome succeeded meanwhile: the next time it is the picture's own.
+        /// Others succeeded meanwhile: the next time it is the picture's own.
         peers: PeerOutcome,
         /// At the end of the queue, after so long.
         wait: Duration,

@@ -263,7 +263,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn five_refusals_or_twenty_missing_images_without_a_success_are_an_outage() {
-        let kinds: [(fn(String) -> SourceError, usize); 2] =
+        type Refuse = fn(String) -> SourceError;
+        let kinds: [(Refuse, usize); 2] =
             [(SourceError::Refused, MAX_REFUSED), (SourceError::Picture, MAX_MISSING)];
         for (error, many) in kinds {
             let mut bucket = BucketHealth::new();

@@ -22,7 +22,7 @@ pub struct RateLimit {
     requests_per_minute: Option<u64>,
     tokens_per_minute: Option<u64>,
     sent: VecDeque<Sent>,
-    /// RequestNumber of the first in `sent`; they are numbered one after another.
+    /// Number of the first in `sent`; they are numbered one after another.
     first: u64,
     usual_tokens: u64,
 }
