@@ -20,8 +20,7 @@ use crate::review::picture::worker_pool::WorkerPool;
 use crate::review::record::{RecordId, Records};
 use crate::review::report::{End, Observer, Report};
 use crate::review::reviewer::{CallRecord, Outcome, Prepared, Reviewer};
-use crate::review::settings::BudgetSettings;
-use crate::review::settle::{PeerOutcome, Policy, Stop, WorkResult};
+use crate::review::settle::{PeerOutcome, Stop, WorkResult};
 use crate::review::source::Source;
 use crate::review::tries::{Begun, Isolation, Tries, TryOutcome};
 use crate::storage::StorageError;
@@ -30,6 +29,7 @@ mod bucket_health;
 mod claims;
 mod item;
 mod outage;
+mod plan;
 mod progress;
 mod provider_health;
 mod queue;
@@ -40,6 +40,7 @@ mod write_back;
 use self::bucket_health::{BucketHealth, FetchNumber, Next, Refusal};
 use self::claims::{ClaimPage, Claims};
 use self::item::{Conclusion, Fetched, Item, Remaining, Stage};
+pub use self::plan::{Plan, StopRequest};
 use self::progress::Progress;
 use self::provider_health::ProviderHealth;
 use self::queue::{Lane, WorkQueue};
@@ -81,47 +82,6 @@ pub struct Ports {
     pub tries: Arc<dyn Tries>,
     /// Wall time for what is written down.
     pub clock: Arc<dyn Clock>,
-}
-
-/// What this run is to do.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// Run id.
-    pub run: String,
-    /// Statuses to pick up.
-    pub pick_up: Vec<String>,
-    /// The status whose rows count as good and are picked up by no run; `None`: it is picked up.
-    pub parked: Option<String>,
-    /// Rows to claim at a time.
-    pub batch: u32,
-    /// Upper bound, in rows.
-    pub limit: Option<u64>,
-    /// These rows only, whatever their status.
-    pub only: Option<Vec<RecordId>>,
-    /// What becomes of rows.
-    pub policy: Policy,
-    /// Caps.
-    pub budget: BudgetSettings,
-    /// After this long of nothing but outage the run gives up.
-    pub give_up_after: Duration,
-    /// From then on nothing new begins.
-    pub box_end: Option<Instant>,
-    /// From then on nothing may be in hand; `None`: [`Plan::grace`] after the winding down began.
-    pub grace_end: Option<Instant>,
-    /// How long to finish what is in hand, if no end of the grace is set.
-    pub grace: Duration,
-}
-
-/// What whoever started the run wants of it now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StopRequest {
-    /// Go on.
-    #[default]
-    None,
-    /// Begin nothing new, finish what is in hand.
-    WindDown,
-    /// Release everything at once.
-    Release,
 }
 
 /// The boxes, and the rows that are ours.
