@@ -228,7 +228,7 @@ impl Pipeline {
             return;
         }
         if let Some(request) = self.claims.next_request(&self.plan, n_claimed, now) {
-            self.tasks.spawn(TaskKind::Claim, claims::claim(Arc::clone(&self.ports), request));
+            self.tasks.spawn(TaskKind::Claim, tasks::claim(Arc::clone(&self.ports), request));
         }
     }
 
@@ -254,7 +254,7 @@ impl Pipeline {
         let Some(item) = self.items.get_mut(id) else { return };
         let begin =
             item.begin(isolation, self.ports.reviewer.usd_per_try(), self.ports.clock.now());
-        let task = item::begin(Arc::clone(&self.ports), begin, self.plan.budget);
+        let task = tasks::begin(Arc::clone(&self.ports), begin, self.plan.budget);
         self.tasks.spawn(TaskKind::Image(id.clone()), task);
     }
 
@@ -271,7 +271,7 @@ impl Pipeline {
                 continue;
             };
             let task =
-                item::review(Arc::clone(&self.ports), id.clone(), image, correction, deadline);
+                tasks::review(Arc::clone(&self.ports), id.clone(), image, correction, deadline);
             item.runs_in(self.tasks.spawn(TaskKind::Image(id), task));
         }
     }
@@ -379,7 +379,7 @@ impl Pipeline {
                 let Some(item) = self.items.get_mut(id) else { return };
                 let record = item.fetch(try_id);
                 let number = self.bucket.next_number();
-                let task = item::fetch(Arc::clone(&self.ports), record, number);
+                let task = tasks::fetch(Arc::clone(&self.ports), record, number);
                 item.runs_in(self.tasks.spawn(TaskKind::Image(id.clone()), task));
                 if self.shutdown.is_releasing() {
                     item.abort();
@@ -452,7 +452,7 @@ impl Pipeline {
         }
         if let Some(try_id) = item.hold() {
             self.write_back.noting();
-            let task = write_back::note(Arc::clone(&self.ports), try_id, end);
+            let task = tasks::note(Arc::clone(&self.ports), try_id, end);
             self.tasks.spawn(TaskKind::Write, task);
         }
         self.bucket.refused(number, refusal, now);
@@ -528,10 +528,10 @@ impl Pipeline {
         match write {
             Write::Close(close) => {
                 let id = close.claimed.record.id.clone();
-                self.tasks.spawn(TaskKind::Image(id), write_back::close(ports, close));
+                self.tasks.spawn(TaskKind::Image(id), tasks::close(ports, close));
             }
             Write::Release(release) => {
-                self.tasks.spawn(TaskKind::Write, write_back::release(ports, release));
+                self.tasks.spawn(TaskKind::Write, tasks::release(ports, release));
             }
         }
     }

@@ -6,13 +6,11 @@
 //! one claim is under way at a time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound as _, Utc};
 use tokio::time::{Instant, timeout};
 
-use super::tasks::Event;
 use super::write_back::{Release, WriteError};
 use super::{Plan, Ports};
 use crate::review::record::{Claimed, Cursor, PROCESSING, Record, RecordError, RecordId};
@@ -192,12 +190,12 @@ fn release_of(orphan: Orphan) -> Release {
 }
 
 /// Takes the next rows: noted first, then claimed, then unnoted what others have won.
-pub(super) async fn claim(ports: Arc<Ports>, request: ClaimRequest) -> Event {
+pub(super) async fn claim(ports: &Ports, request: &ClaimRequest) -> ClaimPage {
     let mut page = ClaimPage { cursor: request.after.clone(), ..ClaimPage::default() };
-    if let Err(error) = claim_into(&ports, &request, &mut page).await {
+    if let Err(error) = claim_into(ports, request, &mut page).await {
         page.error = Some(error);
     }
-    Event::Claimed(page)
+    page
 }
 
 async fn claim_into(

@@ -4,7 +4,6 @@
 //! end is `settle`'s; writing it is `write_back`'s.
 //! Invariant: a try that has begun ends exactly once, with what it cost at most.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,13 +12,10 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::Ports;
-use super::bucket_health::FetchNumber;
-use super::tasks::Event;
 use super::write_back::{Close, Disposition};
 use crate::review::picture::sha256_hex;
-use crate::review::record::{Claimed, Record, RecordId};
-use crate::review::reviewer::{CallRecord, Fault, Prepared, ReviewRequest};
-use crate::review::settings::BudgetSettings;
+use crate::review::record::{Claimed, Record};
+use crate::review::reviewer::{CallRecord, Fault, Prepared};
 use crate::review::settle::{
     History, PeerOutcome, Policy, RowDecision, RowOutcome, Stop, WorkResult, decide, is_sexual,
     shorten,
@@ -336,22 +332,16 @@ fn proposal_for(result: &WorkResult) -> Option<&'static str> {
     Some(if is_sexual { "; N1 is proposed" } else { "; a person should look at it" })
 }
 
-pub(super) async fn begin(ports: Arc<Ports>, begin: Begin, budget: BudgetSettings) -> Event {
-    let begun = ports.tries.begin(&begin, &budget).await;
-    Event::Begun { id: begin.id, begun }
-}
-
 /// Fetches and prepares; a transfer that broke off is repeated once, at once.
-pub(super) async fn fetch(ports: Arc<Ports>, record: Record, number: FetchNumber) -> Event {
-    let mut file = ports.source.fetch(&record).await;
+pub(super) async fn fetch(ports: &Ports, record: &Record) -> Fetched {
+    let mut file = ports.source.fetch(record).await;
     if matches!(file, Err(SourceError::BrokeOff(_))) {
-        file = ports.source.fetch(&record).await;
+        file = ports.source.fetch(record).await;
     }
-    let fetched = match file {
-        Ok(bytes) => prepare(&ports, bytes).await,
+    match file {
+        Ok(bytes) => prepare(ports, bytes).await,
         Err(error) => Fetched::Refused(error),
-    };
-    Event::Fetched { id: record.id, number, fetched }
+    }
 }
 
 async fn prepare(ports: &Ports, bytes: Bytes) -> Fetched {
@@ -363,17 +353,4 @@ async fn prepare(ports: &Ports, bytes: Bytes) -> Fetched {
             Fetched::BadFile { reason, sha256: hashed.unwrap_or_default() }
         }
     }
-}
-
-pub(super) async fn review(
-    ports: Arc<Ports>,
-    id: RecordId,
-    image: Prepared,
-    correction: Option<String>,
-    deadline: Instant,
-) -> Event {
-    let correction = correction.as_deref();
-    let request = ReviewRequest { image: &id.0, picture: &image, correction, deadline };
-    let outcome = ports.reviewer.review(request).await;
-    Event::Reviewed { id, outcome }
 }

@@ -1,19 +1,24 @@
-//! The tasks beside the loop: what each is about, and the event it ends with.
+//! The tasks beside the loop: what each is about, the stage it calls, and the event it ends with.
+//! The stages know nothing of tasks or events.
 //!
 //! Invariant: a task that ends without an event (aborted, panicked) is still known by its kind.
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::Instant;
 
+use super::Ports;
 use super::bucket_health::FetchNumber;
-use super::claims::ClaimPage;
-use super::item::Fetched;
-use super::write_back::{Close, Release, WriteError};
-use crate::review::record::{RecordId, Written};
-use crate::review::reviewer::Outcome;
-use crate::review::tries::Begun;
+use super::claims::{self, ClaimPage, ClaimRequest};
+use super::item::{self, Fetched};
+use super::write_back::{self, Close, Release, WriteError};
+use crate::review::record::{Record, RecordId, Written};
+use crate::review::reviewer::{Outcome, Prepared, ReviewRequest};
+use crate::review::settings::BudgetSettings;
+use crate::review::tries::{Begin, Begun, Row, TryEnd, TryId};
 use crate::storage::StorageError;
 
 /// How a task ended.
@@ -68,4 +73,48 @@ impl Tasks {
     pub(super) fn abort_all(&mut self) {
         self.set.abort_all();
     }
+}
+
+pub(super) async fn claim(ports: Arc<Ports>, request: ClaimRequest) -> Event {
+    Event::Claimed(claims::claim(&ports, &request).await)
+}
+
+pub(super) async fn begin(ports: Arc<Ports>, begin: Begin, budget: BudgetSettings) -> Event {
+    let begun = ports.tries.begin(&begin, &budget).await;
+    Event::Begun { id: begin.id, begun }
+}
+
+pub(super) async fn fetch(ports: Arc<Ports>, record: Record, number: FetchNumber) -> Event {
+    let fetched = item::fetch(&ports, &record).await;
+    Event::Fetched { id: record.id, number, fetched }
+}
+
+pub(super) async fn review(
+    ports: Arc<Ports>,
+    id: RecordId,
+    image: Prepared,
+    correction: Option<String>,
+    deadline: Instant,
+) -> Event {
+    let correction = correction.as_deref();
+    let request = ReviewRequest { image: &id.0, picture: &image, correction, deadline };
+    let outcome = ports.reviewer.review(request).await;
+    Event::Reviewed { id, outcome }
+}
+
+pub(super) async fn close(ports: Arc<Ports>, close: Box<Close>) -> Event {
+    let id = close.claimed.record.id.clone();
+    let closed = write_back::close(&ports, &close).await;
+    Event::Closed { id, close, closed }
+}
+
+/// Ends a try whose row stays where it is for now.
+pub(super) async fn note(ports: Arc<Ports>, try_id: TryId, end: TryEnd) -> Event {
+    Event::Noted(ports.tries.finish(try_id, &end, Row::Kept).await)
+}
+
+/// Releases a row that is no item of this run.
+pub(super) async fn release(ports: Arc<Ports>, release: Box<Release>) -> Event {
+    let released = write_back::release(&ports, &release).await;
+    Event::Released { release, released }
 }

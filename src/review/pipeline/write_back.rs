@@ -5,14 +5,12 @@
 //! Invariant: a row is counted when its last write is known to have happened, never before.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::time::Instant;
 
 use super::outage::Outage;
-use super::tasks::Event;
 use super::{POLL_INTERVAL, Ports};
 use crate::protocol::Line;
 use crate::review::record::{Claimed, PROCESSING, RecordError, RecordId, Settlement, Written};
@@ -464,13 +462,7 @@ impl Tally {
 }
 
 /// The row first, then our notes: a death between the two leaves a note that the fence refutes.
-pub(super) async fn close(ports: Arc<Ports>, close: Box<Close>) -> Event {
-    let id = close.claimed.record.id.clone();
-    let closed = close_row(&ports, &close).await;
-    Event::Closed { id, close, closed }
-}
-
-async fn close_row(ports: &Ports, close: &Close) -> Result<Written, WriteError> {
+pub(super) async fn close(ports: &Ports, close: &Close) -> Result<Written, WriteError> {
     let claimed = &close.claimed;
     let (mut written, status, row) = match &close.disposition {
         Disposition::Settle { settlement, .. } => {
@@ -498,20 +490,9 @@ async fn close_row(ports: &Ports, close: &Close) -> Result<Written, WriteError> 
     Ok(written)
 }
 
-/// Ends a try whose row stays where it is for now.
-pub(super) async fn note(ports: Arc<Ports>, try_id: TryId, end: TryEnd) -> Event {
-    Event::Noted(ports.tries.finish(try_id, &end, Row::Kept).await)
-}
-
 async fn has_status(ports: &Ports, claimed: &Claimed, status: &str) -> Result<bool, RecordError> {
     let record = ports.records.get(&claimed.record.id).await?;
     Ok(record.is_some_and(|record| record.status == status))
-}
-
-/// Releases a row that is no item of this run.
-pub(super) async fn release(ports: Arc<Ports>, release: Box<Release>) -> Event {
-    let released = release_row(&ports, &release).await;
-    Event::Released { release, released }
 }
 
 async fn put_back(
@@ -538,7 +519,7 @@ async fn with_the_tables_time(
     Ok(is_ours.then(|| Claimed { claimed_at: taken, ..claimed.clone() }))
 }
 
-async fn release_row(ports: &Ports, release: &Release) -> Result<Written, WriteError> {
+pub(super) async fn release(ports: &Ports, release: &Release) -> Result<Written, WriteError> {
     let Release { claimed, settlement, fence } = release;
     let mut written = put_back(ports, claimed, settlement.as_ref()).await?;
     let fence = match fence {
